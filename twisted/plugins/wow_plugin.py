@@ -1,0 +1,3 @@
+from twisted.application.service import ServiceMaker
+
+wow = ServiceMaker("wow", "wow.tap", "A price on asking: proof of work in front of a TCP service", "wow")

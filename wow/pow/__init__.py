@@ -1,0 +1,1 @@
+"""Proof of work: the token, the puzzle, and what was spent. Knows no socket and no JSON."""

@@ -1,0 +1,1 @@
+"""What is behind the gate: words of wisdom and where they come from."""
