@@ -8,7 +8,7 @@ with unknown fields ignored, so that servers may grow.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Struct
@@ -118,9 +118,10 @@ def _decode_repeated_fields(body: bytes) -> ClientMessage:
     # protocol says that the last one counts. Reading into a dict first has
     # just that meaning; the types are then checked as strictly.
     try:
-        return msgspec.convert(msgspec.json.decode(body), ClientMessage)
+        message: ClientMessage = msgspec.convert(msgspec.json.decode(body), ClientMessage)
     except _UNREADABLE as unreadable:
         raise errors.Malformed(_explain(unreadable)) from None
+    return message
 
 
 def decode_from_server(body: bytes) -> ServerMessage:
@@ -149,6 +150,9 @@ def error_of(refused: errors.Refused) -> Error:
 
 
 def refused_of(error: Error) -> errors.Refused:
-    """The exception for a refusal that a server told of; an unknown code becomes L{errors.Internal}."""
-    kind: type[errors.Refused] | Any = errors.BY_CODE.get(error.code, errors.Internal)
-    return kind(error.message, error.retry_after)
+    """
+    The exception for a refusal that a server told of.
+
+    A code that this version does not know becomes L{errors.Internal}.
+    """
+    return errors.BY_CODE.get(error.code, errors.Internal)(error.message, error.retry_after)

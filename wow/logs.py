@@ -1,0 +1,101 @@
+"""
+Logging: one line an event, for a person or for a machine.
+
+The events of Twisted and of wow go the same way. What a stranger sent is cut
+and escaped, so that it can neither flood a line nor forge another.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, TextIO, cast
+
+import structlog
+from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
+from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+LONGEST_VALUE = 500
+"""Characters of one value in a log line, a traceback excepted."""
+
+_LONGEST_TRACEBACK = 20_000
+
+_LEVELS: Mapping[Any, int] = {
+    LogLevel.debug: logging.DEBUG,
+    LogLevel.info: logging.INFO,
+    LogLevel.warn: logging.WARNING,
+    LogLevel.error: logging.ERROR,
+    LogLevel.critical: logging.CRITICAL,
+}
+
+
+def make_logger(file: TextIO, level: str, layout: str) -> FilteringBoundLogger:
+    """
+    Make the logger that is handed to every part of a server.
+
+    @param level: C{debug}, C{info}, C{warning} or C{error}; what is below is dropped.
+    @param layout: C{json}, C{console}, or C{auto}: console if the file is a terminal.
+    """
+    console = layout == "console" or (layout == "auto" and file.isatty())
+    logger = structlog.wrap_logger(
+        structlog.WriteLogger(file),
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _format_failure,
+            _tame,
+            _render_for_person(file) if console else structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        cache_logger_on_first_use=True,
+    )
+    return cast(FilteringBoundLogger, logger.bind())
+
+
+def _render_for_person(file: TextIO) -> Processor:
+    return structlog.dev.ConsoleRenderer(
+        colors=file.isatty(), exception_formatter=structlog.dev.plain_traceback, sort_keys=False
+    )
+
+
+def _format_failure(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    failure = event.pop("exc_info", None)
+    if isinstance(failure, Failure):
+        event["exception"] = failure.getTraceback().strip()
+    return event
+
+
+def _tame(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    for key, value in event.items():
+        if isinstance(value, str):
+            longest = _LONGEST_TRACEBACK if key == "exception" else LONGEST_VALUE
+            event[key] = _cut(value if key == "exception" else _escape(value), longest)
+        elif not isinstance(value, (int, float, type(None))):
+            event[key] = _cut(_escape(repr(value)), LONGEST_VALUE)
+    return event
+
+
+def _escape(text: str) -> str:
+    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[:longest]}... ({len(text)} characters)"
+
+
+@implementer(ILogObserver)
+class Observer:
+    """Passes the events of Twisted on to a logger."""
+
+    def __init__(self, log: FilteringBoundLogger) -> None:
+        self._log = log
+
+    def __call__(self, event: LogEvent) -> None:
+        self._log.log(
+            _LEVELS.get(event.get("log_level"), logging.INFO),
+            formatEvent(event),
+            logger=event.get("log_namespace", "-"),
+            exc_info=event.get("log_failure"),
+        )

@@ -1,0 +1,235 @@
+"""The spent store of one machine: LMDB in a directory, shared by all its processes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from shutil import rmtree
+
+import lmdb
+from structlog.typing import FilteringBoundLogger
+from twisted.internet.defer import Deferred, fail, succeed
+from zope.interface import implementer
+
+from wow.errors import Expired, Refused, Unavailable
+from wow.pow.spent import CannotOpen, ISpentStore
+
+UNKNOWN_BOOT = "unknown-boot"
+"""Stands for the boot where the kernel does not name it; every write is then forced to the disk."""
+
+# Entries purged in one transaction: about a millisecond of the write lock.
+_BATCH = 500
+
+# Sorts behind every token, whose first byte stays 0 for two million years.
+_MARK = b"mark"
+
+# Keys in random order leave LMDB's pages half full at worst: 34 bytes become
+# about 70. The rest is room to purge in.
+_ENTRY_BYTES = 128
+_SPARE_BYTES = 2**21
+
+_UNREADABLE = (lmdb.InvalidError, lmdb.CorruptedError, lmdb.VersionMismatchError)
+
+
+@implementer(ISpentStore)
+class LmdbSpentStore:
+    """
+    A store that survives the end of its processes.
+
+    Writes are not forced to the disk, which would cost a hundred times the
+    write itself, so a machine that dies may lose some or tear the file:
+    hence the files of an earlier boot are never read, and the store starts
+    empty, with its mark. Files that LMDB cannot read are replaced likewise.
+
+    LMDB's write lock is a robust mutex: a process killed with the lock held
+    lets go of it, and its unfinished transaction is void.
+
+    @ivar mark: see L{ISpentStore}.
+    @ivar trouble: see L{ISpentStore}.
+    """
+
+    mark = 0
+    trouble: str | None = None
+
+    def __init__(
+        self,
+        directory: Path,
+        now_ms: Callable[[], int],
+        ttl_ms: int,
+        max_entries: int,
+        log: FilteringBoundLogger,
+        boot: str,
+    ) -> None:
+        """
+        @param now_ms: the wall clock, for the mark of a store that starts empty.
+        @param ttl_ms: how long tokens live, for the same.
+        @param max_entries: how many tokens are remembered at most; any further
+            one is refused.
+        @param boot: what names this boot of the machine, from L{this_boot}.
+        """
+        self._directory = directory
+        self._files = directory / boot
+        self._data = str(self._files / "data.mdb")
+        self._now_ms = now_ms
+        self._ttl_ms = ttl_ms
+        self._max_entries = max_entries
+        self._log = log
+
+    def open(self) -> None:
+        # Not done by the constructor, since LMDB does not survive the fork by
+        # which a process goes into the background.
+        try:
+            self._open()
+        except (lmdb.Error, OSError) as failed:
+            raise CannotOpen(f"{self._files}: {failed}") from None
+
+    def spend(self, expiry_ms: int, random_id: bytes) -> Deferred[bool]:
+        try:
+            return succeed(self._spend(expiry_ms, random_id))
+        except Refused as refused:
+            return fail(refused)
+        except (lmdb.Error, OSError) as broken:
+            self._stumble(broken)
+            return fail(Unavailable(retry_after=1))
+
+    def _spend(self, expiry_ms: int, random_id: bytes) -> bool:
+        self._follow()
+        if self._room <= 0:
+            raise Unavailable(retry_after=1)
+        with self._environment.begin(write=True) as transaction:
+            self._read_mark(transaction)
+            if expiry_ms <= self.mark:
+                raise Expired
+            key = _packed(expiry_ms) + random_id
+            first = transaction.put(key, b"", overwrite=False)
+        self._room -= 1
+        return first
+
+    def purge(self, before_ms: int) -> bool:
+        try:
+            self._follow()
+            with self._environment.begin(write=True) as transaction:
+                more = self._purge(transaction, before_ms)
+            self._count_room()
+        except (lmdb.Error, OSError) as broken:
+            self._stumble(broken)
+            return False
+        return more
+
+    def _purge(self, transaction: lmdb.Transaction, before_ms: int) -> bool:
+        self._read_mark(transaction)
+        with transaction.cursor() as cursor:
+            cursor.first()
+            for _ in range(_BATCH):
+                if not _expired(key := cursor.key(), before_ms):
+                    break
+                self.mark = max(self.mark, _expiry(key))
+                cursor.delete()
+            more = _expired(cursor.key(), before_ms)
+        transaction.put(_MARK, _packed(self.mark))
+        return more
+
+    def count(self) -> int:
+        return self._max_entries - self._room
+
+    def close(self) -> None:
+        self._environment.close()
+
+    def _read_mark(self, transaction: lmdb.Transaction) -> None:
+        # A store without its mark must not pass for one whose mark is 0.
+        mark = transaction.get(_MARK)
+        if mark is None:
+            raise lmdb.InvalidError("the mark is missing")
+        self.mark = int.from_bytes(mark, "big")
+
+    def _follow(self) -> None:
+        # A file deleted or replaced under a running process lives on in that
+        # process alone, while others would spend in the new one.
+        if self._opened is not None:
+            try:
+                if os.path.samestat(os.stat(self._data), self._opened):  # noqa: PTH116 (speed)
+                    return
+            except FileNotFoundError:
+                pass
+            self._log.warning("spent_store_replaced", path=str(self._files))
+        self._environment.close()
+        self._open()
+
+    def _open(self) -> None:
+        self._opened: os.stat_result | None = None
+        self._forget_earlier_boots()
+        try:
+            self._environment = self._open_files()
+        except _UNREADABLE as broken:
+            self._log.error("spent_store_reset", path=str(self._files), reason=str(broken))
+            rmtree(self._files)
+            self._environment = self._open_files()
+        self._count_room()
+        self._opened = Path(self._data).stat()
+
+    def _open_files(self) -> lmdb.Environment:
+        self._files.mkdir(mode=0o700, parents=True, exist_ok=True)
+        environment = lmdb.open(
+            str(self._files),
+            map_size=_SPARE_BYTES + self._max_entries * _ENTRY_BYTES,
+            mode=0o600,
+            sync=self._files.name == UNKNOWN_BOOT,
+        )
+        try:
+            self._start_mark(environment)
+        except lmdb.Error:
+            environment.close()
+            raise
+        return environment
+
+    def _start_mark(self, environment: lmdb.Environment) -> None:
+        with environment.begin(write=True) as transaction:
+            if environment.stat()["entries"] == 0:
+                transaction.put(_MARK, _packed(self._now_ms() + self._ttl_ms), overwrite=False)
+            self._read_mark(transaction)
+
+    def _forget_earlier_boots(self) -> None:
+        if self._directory.exists():
+            for files in self._directory.iterdir():
+                if files != self._files and (files / "data.mdb").exists():
+                    rmtree(files, ignore_errors=True)
+
+    def _count_room(self) -> None:
+        # LMDB itself, once full, has no page left to delete with. So the
+        # bound is kept here, well below: counted with every purge, and from
+        # there on for this process's own tokens.
+        self._room = self._max_entries - (self._environment.stat()["entries"] - 1)
+        self._report(None if self._room > 0 else "full")
+
+    def _stumble(self, broken: Exception) -> None:
+        # After some failures an environment is good for nothing but closing.
+        self._opened = None
+        self._report(str(broken))
+
+    def _report(self, trouble: str | None) -> None:
+        if trouble and not self.trouble:
+            self._log.error("spent_store_unusable", path=str(self._files), reason=trouble)
+        if self.trouble and not trouble:
+            self._log.info("spent_store_recovered", path=str(self._files))
+        self.trouble = trouble
+
+
+def this_boot() -> str:
+    """What names this boot of the machine, or L{UNKNOWN_BOOT}."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return UNKNOWN_BOOT
+
+
+def _packed(moment_ms: int) -> bytes:
+    return moment_ms.to_bytes(8, "big")
+
+
+def _expiry(key: bytes | memoryview[int]) -> int:
+    return int.from_bytes(key[:8], "big")
+
+
+def _expired(key: bytes | memoryview[int], before_ms: int) -> bool:
+    return key != _MARK and _expiry(key) < before_ms

@@ -1,0 +1,226 @@
+"""Messages travel as the protocol, sections 1 and 2, says; nothing else does."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import Any, ClassVar
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from wow import errors, wire
+
+
+class ReadingFromClients(SynchronousTestCase):
+    """A client's frame is one of its two messages to the letter, or malformed."""
+
+    def accept(self, text: str | bytes, message: wire.ClientMessage) -> None:
+        body = text if isinstance(text, bytes) else text.encode()
+        self.assertEqual(wire.decode_from_client(body), message)
+
+    def refuse(self, text: str | bytes) -> None:
+        body = text if isinstance(text, bytes) else text.encode()
+        self.assertRaises(errors.Malformed, wire.decode_from_client, body)
+
+    def solution(self, nonce: str) -> str:
+        return f'{{"type":"solution","challenge":"x","nonces":[{nonce}]}}'
+
+    def test_request(self) -> None:
+        self.accept('{"type":"request","resource":"a-b-1"}', wire.Request("a-b-1"))
+
+    def test_default_resource(self) -> None:
+        self.accept('{"type":"request"}', wire.Request("quote"))
+
+    def test_solution(self) -> None:
+        self.accept(self.solution("0,9007199254740991"), wire.Solution("x", [0, 2**53 - 1]))
+
+    def test_order_and_white_space_do_not_matter(self) -> None:
+        self.accept(' {"resource" : "a",\n"type":"request"} ', wire.Request("a"))
+
+    def test_escapes_in_names(self) -> None:
+        self.accept('{"typ\\u0065":"request"}', wire.Request())
+
+    def test_not_json(self) -> None:
+        for text in ("", "x", "{", '{"type":"request"', '{"type":"request"}x', "\x00", "'a'"):
+            self.refuse(text)
+
+    def test_not_an_object(self) -> None:
+        for text in ("null", "1", '"request"', '["request"]', "[]", "true"):
+            self.refuse(text)
+
+    def test_unknown_or_missing_type(self) -> None:
+        for text in ("{}", '{"resource":"a"}', '{"type":"quote"}', '{"type":null}', '{"type":1}'):
+            self.refuse(text)
+
+    def test_unknown_field(self) -> None:
+        self.refuse('{"type":"request","x":1}')
+        self.refuse('{"type":"request","nonces":[]}')
+
+    def test_missing_field(self) -> None:
+        self.refuse('{"type":"solution","challenge":"x"}')
+        self.refuse('{"type":"solution","nonces":[1]}')
+
+    def test_resource_names(self) -> None:
+        for name in ("", "A", "a_b", "a b", "é", "a" * 33, "a\\n", "a\\u0000"):
+            self.refuse(f'{{"type":"request","resource":"{name}"}}')
+        for value in ("null", "1", "[]", '["quote"]'):
+            self.refuse(f'{{"type":"request","resource":{value}}}')
+
+    def test_only_integers_are_integers(self) -> None:
+        for nonce in ("1.0", "1e2", "true", '"1"', "null", "[1]", "01", "0x1", "NaN", "Infinity"):
+            self.refuse(self.solution(nonce))
+
+    def test_nonces_out_of_range(self) -> None:
+        for nonce in ("-1", "9007199254740992", "1" * 30, "1" * 4000, "-" + "1" * 4000):
+            self.refuse(self.solution(nonce))
+
+    def test_deep_nesting(self) -> None:
+        for opening, closing in (("[", "]"), ('{"a":', "}")):
+            for depth in (100, 1000, 100_000):
+                self.refuse('{"type":' + opening * depth)
+                self.refuse(self.solution(opening * depth + closing * depth))
+                self.refuse('{"type":"request","x":' + opening * depth + closing * depth + "}")
+
+    def test_bad_utf8(self) -> None:
+        for bad in (b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xc0\xaf", b"\xf5\x80\x80\x80"):
+            self.refuse(b'{"type":"request","resource":"' + bad + b'"}')
+            self.refuse(b'{"type":"solution","challenge":"' + bad + b'","nonces":[1]}')
+
+    def test_byte_order_mark(self) -> None:
+        self.refuse(b'\xef\xbb\xbf{"type":"request"}')
+        self.refuse('{"type":"request"}'.encode("utf-16"))
+
+    def test_last_of_repeated_fields_counts(self) -> None:
+        self.accept('{"type":"request","resource":"a","resource":"b"}', wire.Request("b"))
+        self.accept('{"type":"request","resource":1,"resource":"b"}', wire.Request("b"))
+        self.accept('{"type":"solution","type":"request"}', wire.Request())
+        self.refuse('{"type":"request","resource":"b","resource":1}')
+        self.refuse('{"type":"request","type":"solution"}')
+
+    def test_repeated_fields_are_read_as_strictly(self) -> None:
+        for nonce in ("1.0", "true", '"1"', "-1", "9007199254740992"):
+            self.refuse(
+                f'{{"type":"x","type":"solution","challenge":"x","nonces":[1],"nonces":[{nonce}]}}'
+            )
+
+    def test_explanation_names_the_field_and_is_short(self) -> None:
+        malformed = self.assertRaises(
+            errors.Malformed, wire.decode_from_client, self.solution('"1"').encode()
+        )
+        self.assertIn("nonces", malformed.message)
+        name = "x" * 4000
+        malformed = self.assertRaises(
+            errors.Malformed, wire.decode_from_client, f'{{"type":"request","{name}":1}}'.encode()
+        )
+        self.assertLessEqual(len(malformed.message), 200)
+
+    @given(st.binary(max_size=300))
+    def test_any_bytes(self, body: bytes) -> None:
+        try:
+            message = wire.decode_from_client(body)
+        except errors.Malformed:
+            return
+        self.assertEqual(wire.decode_from_client(wire.encode(message)), message)
+
+    @given(
+        st.dictionaries(
+            st.sampled_from(["type", "resource", "challenge", "nonces", "x"]),
+            st.recursive(
+                st.sampled_from(["request", "solution", "quote"])
+                | st.none()
+                | st.booleans()
+                | st.integers()
+                | st.floats()
+                | st.text(),
+                lambda children: st.lists(children, max_size=3),
+                max_leaves=5,
+            ),
+        )
+    )
+    def test_any_object(self, fields: dict[str, Any]) -> None:
+        try:
+            message = wire.decode_from_client(json.dumps(fields).encode())
+        except errors.Malformed:
+            return
+        self.assertEqual(fields.pop("type"), type(message).__name__.lower())
+        for name, value in fields.items():
+            self.assertEqual(getattr(message, name), value)
+
+
+class ReadingFromServers(SynchronousTestCase):
+    """A server may grow: unknown fields are ignored. What is known is checked."""
+
+    challenge: ClassVar[dict[str, Any]] = {
+        "type": "challenge",
+        "challenge": "token",
+        "algorithm": "sha256",
+        "rounds": 8,
+        "round_effort": 4096,
+        "target": "000fffffffffffff",
+        "expires_in": 60,
+    }
+
+    def decode(self, **changes: Any) -> wire.ServerMessage:
+        return wire.decode_from_server(json.dumps({**self.challenge, **changes}).encode())
+
+    def test_challenge(self) -> None:
+        expected = wire.Challenge("token", 8, 4096, "000fffffffffffff", 60.0)
+        self.assertEqual(self.decode(), expected)
+        self.assertEqual(self.decode(new="field"), expected)
+
+    def test_bad_challenges(self) -> None:
+        for changes in (
+            {"rounds": 0},
+            {"rounds": 65},
+            {"round_effort": 0},
+            {"round_effort": 2**32},
+            {"target": "000FFFFFFFFFFFFF"},
+            {"target": "fff"},
+            {"challenge": ""},
+            {"challenge": "a b"},
+            {"type": "riddle"},
+        ):
+            self.assertRaises(errors.Malformed, self.decode, **changes)
+
+    @given(st.binary(max_size=300))
+    def test_any_bytes(self, body: bytes) -> None:
+        with suppress(errors.Malformed):
+            wire.decode_from_server(body)
+
+
+class Writing(SynchronousTestCase):
+    """What is written is what the protocol describes."""
+
+    def test_frame_is_length_and_json(self) -> None:
+        framed = wire.frame(wire.Quote("é", "A", "collection"))
+        self.assertEqual(int.from_bytes(framed[:4], "big"), len(framed) - 4)
+        self.assertEqual(
+            json.loads(framed[4:]),
+            {"type": "quote", "text": "é", "author": "A", "source": "collection"},
+        )
+
+    def test_challenge_has_every_field(self) -> None:
+        written = json.loads(wire.encode(wire.Challenge("t", 1, 2, "7fffffffffffffff", 60.0)))
+        self.assertEqual(set(written), set(ReadingFromServers.challenge))
+
+    def test_retry_after_only_where_waiting_helps(self) -> None:
+        self.assertNotIn(b"retry_after", wire.encode(wire.error_of(errors.Malformed())))
+        busy = wire.error_of(errors.Busy(retry_after=1.5))
+        self.assertIn(b'"retry_after":1.5', wire.encode(busy))
+
+    def test_refusals_survive_the_journey(self) -> None:
+        for code, kind in errors.BY_CODE.items():
+            sent = kind(retry_after=2.0)
+            received = wire.decode_from_server(wire.encode(wire.error_of(sent)))
+            assert isinstance(received, wire.Error)
+            refused = wire.refused_of(received)
+            self.assertIs(type(refused), kind)
+            self.assertEqual((refused.message, refused.retry_after), (sent.message, 2.0))
+            self.assertEqual(received.code, code)
+
+    def test_unknown_code(self) -> None:
+        refused = wire.refused_of(wire.Error("new_code", "Something new."))
+        self.assertIsInstance(refused, errors.Internal)
+        self.assertEqual(refused.message, "Something new.")
