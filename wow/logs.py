@@ -62,6 +62,8 @@ def _render_for_person(file: TextIO) -> Processor:
 
 def _format_failure(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
     failure = event.pop("exc_info", None)
+    if failure is True:
+        failure = Failure()
     if isinstance(failure, Failure):
         event["exception"] = failure.getTraceback().strip()
     return event

@@ -18,8 +18,6 @@ from wow import errors
 MAX_SERVER_FRAME = 65536
 """The longest frame a server may send, in bytes."""
 
-_PREFIX = 4
-
 ResourceName = Annotated[str, Meta(pattern=r"\A[a-z0-9-]{1,32}\Z")]
 Nonce = Annotated[int, Meta(ge=0, lt=2**53)]
 
@@ -95,10 +93,8 @@ def encode(message: ClientMessage | ServerMessage) -> bytes:
 
 def frame(message: ClientMessage | ServerMessage) -> bytes:
     """The message as it travels: a big-endian uint32 length, then JSON."""
-    buffer = bytearray(_PREFIX)
-    _encoder.encode_into(message, buffer, _PREFIX)
-    buffer[:_PREFIX] = (len(buffer) - _PREFIX).to_bytes(_PREFIX, "big")
-    return bytes(buffer)
+    body = _encoder.encode(message)
+    return len(body).to_bytes(4, "big") + body
 
 
 def decode_from_client(body: bytes) -> ClientMessage:

@@ -11,9 +11,8 @@ from __future__ import annotations
 import hmac
 import socket
 import struct
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-
-from attrs import frozen
+from binascii import a2b_base64, b2a_base64
+from typing import NamedTuple
 
 from wow.errors import InvalidChallenge
 from wow.pow.keys import KeyRing
@@ -26,14 +25,15 @@ UNBOUND = b"\x00"
 _HEAD = struct.Struct(">BBBBI4sQ16s")
 _TAG_BYTES = 32
 _CONTEXT = b"wow/challenge/v1\x00"
+_TO_URL = bytes.maketrans(b"+/", b"-_")
+_FROM_URL = bytes.maketrans(b"-_", b"+/")
 _MOST_ROUNDS = 64
 _RESOURCE_BYTES = range(1, 33)
 # The text of the shortest token and of the longest, without padding.
 _TEXT_LENGTHS = range(92, 135)
 
 
-@frozen
-class Token:
+class Token(NamedTuple):
     """
     What a challenge says, once its tag was found good.
 
@@ -137,7 +137,8 @@ def _tag(secret: bytes, payload: bytes, binding: bytes) -> bytes:
 
 
 def _to_text(sealed: bytes) -> str:
-    return urlsafe_b64encode(sealed).rstrip(b"=").decode("ascii")
+    text = b2a_base64(sealed, newline=False).translate(_TO_URL)
+    return text.rstrip(b"=").decode("ascii")
 
 
 def _from_text(text: str) -> bytes:
@@ -146,7 +147,7 @@ def _from_text(text: str) -> bytes:
     if len(text) not in _TEXT_LENGTHS:
         raise InvalidChallenge
     try:
-        sealed = urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        sealed = a2b_base64(text.encode("ascii").translate(_FROM_URL) + b"==")
     except ValueError:
         raise InvalidChallenge from None
     if _to_text(sealed) != text:

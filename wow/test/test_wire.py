@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from contextlib import suppress
 from typing import Any, ClassVar
 
 from hypothesis import given
@@ -186,7 +186,7 @@ class ReadingFromServers(SynchronousTestCase):
 
     @given(st.binary(max_size=300))
     def test_any_bytes(self, body: bytes) -> None:
-        with suppress(errors.Malformed):
+        with contextlib.suppress(errors.Malformed):
             wire.decode_from_server(body)
 
 
