@@ -1,0 +1,74 @@
+"""The spent store as a service: opened, purged in the background, closed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import Gauge
+from structlog.typing import FilteringBoundLogger
+from twisted.application.service import Service
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.python.failure import Failure
+
+from wow.pow.spent import ISpentStore
+
+_INTERVAL = 1.0
+_PAUSE = 0.005
+
+
+class Purge(Service):
+    """
+    Opens a spent store, and purges it once a second, in batches with a pause
+    between them, so that neither the reactor nor the store's lock is held for
+    long.
+    """
+
+    def __init__(
+        self,
+        spent: ISpentStore,
+        skew_ms: int,
+        now_ms: Callable[[], int],
+        clock: IReactorTime,
+        log: FilteringBoundLogger,
+        entries: Gauge,
+        usable: Gauge,
+    ) -> None:
+        """
+        @param skew_ms: how much longer than its expiry a token may be redeemed.
+        @param entries: set to the number of tokens remembered.
+        @param usable: set to whether the store takes tokens.
+        """
+        self._spent = spent
+        self._skew_ms = skew_ms
+        self._now_ms = now_ms
+        self._log = log
+        self._entries = entries
+        self._usable = usable
+        self._loop = LoopingCall(self._purge)
+        self._loop.clock = clock
+
+    def startService(self) -> None:
+        """
+        Open the store and begin.
+
+        @raise CannotOpen: if the store cannot be used.
+        """
+        super().startService()
+        self._spent.open()
+        self._loop.start(_INTERVAL)
+
+    def stopService(self) -> None:
+        super().stopService()
+        self._loop.stop()
+        self._spent.close()
+
+    def _purge(self) -> None:
+        try:
+            more = self._spent.purge(self._now_ms() - self._skew_ms)
+        except Exception:
+            self._log.error("purge_failed", exc_info=Failure())
+            more = False
+        self._entries.set(self._spent.count())
+        self._usable.set(self._spent.trouble is None)
+        self._loop.interval = _PAUSE if more else _INTERVAL

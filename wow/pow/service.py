@@ -1,0 +1,155 @@
+"""
+Proof of work as a service: make a challenge, redeem its solution.
+
+Nothing is kept of a challenge until it is redeemed. A solution is checked
+cheapest first, every check must pass, and only then is the token spent and
+the resource handed out.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from attrs import frozen
+from twisted.internet.defer import Deferred
+
+from wow import errors
+from wow.metrics import Tally
+from wow.pow.keys import KeyRing
+from wow.pow.resource import IProtectedResource
+from wow.pow.spent import ISpentStore
+from wow.pow.token import UNBOUND, Token, open_sealed, seal
+from wow.pow.work import check, target
+
+
+@frozen
+class Price:
+    """
+    How much work a challenge asks.
+
+    @ivar rounds: 1 to 64 puzzles; more of them narrow the spread of the time
+        it takes to solve all.
+    @ivar round_effort: expected hashes for one of them.
+    """
+
+    rounds: int
+    round_effort: int
+
+    @property
+    def effort(self) -> int:
+        """Expected hashes for the whole challenge."""
+        return self.rounds * self.round_effort
+
+    @classmethod
+    def of(cls, effort: int, rounds: int) -> Price:
+        """Divide an effort into rounds, each at least one hash."""
+        return cls(rounds, max(1, effort // rounds))
+
+
+class Issued(NamedTuple):
+    """
+    A challenge as it was made.
+
+    @ivar text: the token that travels.
+    @ivar expires_in: seconds.
+    """
+
+    text: str
+    price: Price
+    target: int
+    expires_in: float
+
+
+class ProofOfWork:
+    """Makes challenges and redeems their solutions."""
+
+    def __init__(
+        self,
+        keys: KeyRing,
+        price: Price,
+        ttl_ms: int,
+        skew_ms: int,
+        bind_clients: bool,
+        spent: ISpentStore,
+        resources: Mapping[str, IProtectedResource],
+        now_ms: Callable[[], int],
+        effort_asked: Tally,
+        effort_paid: Tally,
+    ) -> None:
+        """
+        @param ttl_ms: how long a challenge lives.
+        @param skew_ms: how far the clocks of the servers that share a key may
+            differ; a challenge is accepted for that much longer.
+        @param bind_clients: whether a challenge is good only for the client
+            that it was made for.
+        @param resources: what is behind the gate, by name.
+        @param now_ms: the wall clock, milliseconds since the Unix epoch.
+        """
+        self._keys = keys
+        self._price = price
+        self._ttl_ms = ttl_ms
+        self._skew_ms = skew_ms
+        self._bind_clients = bind_clients
+        self._spent = spent
+        self._resources = resources
+        self._now_ms = now_ms
+        self._effort_asked = effort_asked
+        self._effort_paid = effort_paid
+
+    def issue(self, client: bytes, resource: str) -> Issued:
+        """
+        Make a challenge.
+
+        @param client: whom it is for: the address prefix from L{wow.pow.token.bind}.
+        @raise errors.UnknownResource: if there is no such resource.
+        """
+        if resource not in self._resources:
+            raise errors.UnknownResource
+        price = self._price
+        text = seal(
+            Token(price.rounds, price.round_effort, self._expiry_ms(), os.urandom(16), resource),
+            self._keys,
+            self._binding(client),
+        )
+        self._effort_asked.count += price.effort
+        return Issued(text, price, target(price.round_effort), self._ttl_ms / 1000)
+
+    def _binding(self, client: bytes) -> bytes:
+        return client if self._bind_clients else UNBOUND
+
+    def _expiry_ms(self) -> int:
+        # Above the mark even when the clock was set back, so that a store
+        # that remembers a later time does not refuse every new token.
+        return max(self._now_ms() + self._ttl_ms, self._spent.mark + 1)
+
+    def redeem(self, client: bytes, text: str, nonces: Sequence[int]) -> Deferred[Any]:
+        """
+        Check a solution and spend its token.
+
+        @param client: who hands it in.
+        @param text: the token as it travelled.
+        @return: a Deferred that fires with the resource's message once the
+            token is spent. It fails with L{errors.InvalidChallenge},
+            L{errors.Expired}, L{errors.InsufficientWork},
+            L{errors.UnknownResource}, L{errors.Unavailable} or
+            L{errors.Replayed}; the token is spent in the last case only.
+        @raise errors.Refused: for the first four of these, at once.
+        """
+        token = open_sealed(text, self._keys, self._binding(client))
+        if self._now_ms() > token.expiry_ms + self._skew_ms:
+            raise errors.Expired
+        if len(nonces) != token.rounds or not check(text, nonces, target(token.round_effort)):
+            raise errors.InsufficientWork
+        resource = self._resources.get(token.resource)
+        if resource is None:
+            raise errors.UnknownResource
+        return Deferred.fromCoroutine(self._hand_out(resource, client, token))
+
+    async def _hand_out(self, resource: IProtectedResource, client: bytes, token: Token) -> Any:
+        message = await resource.prepare(client)
+        if await self._spent.spend(token.expiry_ms, token.random_id) is not True:
+            raise errors.Replayed
+        self._effort_paid.count += token.rounds * token.round_effort
+        return message

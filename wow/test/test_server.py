@@ -1,0 +1,699 @@
+"""One connection's life, byte by byte, over an in-memory transport and a simulated clock."""
+
+from __future__ import annotations
+
+import io
+import json
+from itertools import pairwise
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.address import IPv4Address, UNIXAddress
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.error import ConnectionLost
+from twisted.internet.interfaces import IAddress
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+
+from wow import errors, wire
+from wow.clients import Clients
+from wow.guard import Guard
+from wow.logs import make_logger
+from wow.metrics import Metrics
+from wow.pow.resource import IProtectedResource
+from wow.pow.service import Price, ProofOfWork
+from wow.pow.spent import MemorySpentStore
+from wow.server import Gate, Limits
+from wow.test.test_token import RING
+
+REQUEST = wire.frame(wire.Request())
+QUOTE = wire.Quote("Know thyself.", "Thales", "test")
+
+
+@implementer(IProtectedResource)
+class Quotes:
+    """A resource whose answer a test chooses."""
+
+    def __init__(self) -> None:
+        self.answer: Any = QUOTE
+
+    def prepare(self, client: bytes) -> Deferred[Any]:
+        return self.answer if isinstance(self.answer, Deferred) else succeed(self.answer)
+
+
+class Transport(StringTransport):
+    """Notes what the server does to it."""
+
+    aborted = False
+
+    def abortConnection(self) -> None:
+        self.aborted = True
+
+
+class TcpTransport(Transport):
+    no_delay = False
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        self.no_delay = enabled
+
+
+class Conversation:
+    """One connection, seen from its client."""
+
+    def __init__(self, gate: Gate, peer: IAddress) -> None:
+        self.protocol = gate.buildProtocol(peer)
+        kind = TcpTransport if isinstance(peer, IPv4Address) else Transport
+        self.transport = kind(peerAddress=peer)
+        self.protocol.makeConnection(self.transport)
+        self._read = 0
+
+    def send(self, data: bytes) -> None:
+        if self.reading:
+            self.protocol.dataReceived(data)
+        else:
+            raise AssertionError("the server does not read")
+
+    def hear(self) -> list[dict[str, Any]]:
+        """The messages that arrived since the last call."""
+        data, messages = self.transport.value(), []
+        while self._read < len(data):
+            start = self._read + 4
+            self._read = start + int.from_bytes(data[start - 4 : start], "big")
+            messages.append(json.loads(data[start : self._read]))
+        return messages
+
+    def ask(self, message: wire.ClientMessage) -> dict[str, Any]:
+        self.send(wire.frame(message))
+        (answer,) = self.hear()
+        return answer
+
+    def codes(self) -> list[str]:
+        """What arrived, by error code or type."""
+        return [message.get("code", message["type"]) for message in self.hear()]
+
+    @property
+    def reading(self) -> bool:
+        return self.transport.producerState == "producing" and not self.closing
+
+    @property
+    def closing(self) -> bool:
+        return self.transport.disconnecting
+
+    def lose(self) -> None:
+        if not self.transport.disconnected:
+            self.transport.disconnected = True
+            self.protocol.connectionLost()
+
+
+class Served(SynchronousTestCase):
+    """A gate whose every round any nonce solves."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.clock.advance(1_700_000_000)
+        self.logged = io.StringIO()
+        self.quotes = Quotes()
+        self.metrics = Metrics()
+        self.spent = MemorySpentStore(self.now_ms, 60_000)
+        self.spent.open()
+        self.gate = self.make_gate()
+
+    def now_ms(self) -> int:
+        return int(self.clock.seconds() * 1000)
+
+    def make_gate(self, connections: int = 100, burst: int = 100, **limits: Any) -> Gate:
+        log = make_logger(self.logged, "debug", "json")
+        proof_of_work = ProofOfWork(
+            RING,
+            Price.of(2, 2),
+            60_000,
+            5_000,
+            True,
+            self.spent,
+            {"quote": self.quotes},
+            self.now_ms,
+            self.metrics.effort_asked,
+            self.metrics.effort_paid,
+        )
+        defaults = Limits(4096, 30, 65, 3600, 1000, 5)
+        return Gate(
+            proof_of_work,
+            Guard(connections, 1.0, burst, Clients(100), self.clock),
+            Limits(**{**{name: getattr(defaults, name) for name in _LIMITS}, **limits}),
+            (32, 64),
+            self.clock,
+            self.metrics,
+            log,
+        )
+
+    def connect(self, host: str = "192.0.2.7") -> Conversation:
+        conversation = Conversation(self.gate, IPv4Address("TCP", host, 40000))
+        self.addCleanup(conversation.lose)
+        return conversation
+
+    def solution(self, conversation: Conversation | None = None) -> wire.Solution:
+        challenge = (conversation or self.connect()).ask(wire.Request())
+        return wire.Solution(challenge["challenge"], [0, 0])
+
+    def count(self, name: str, **labels: str) -> float:
+        return self.metrics.registry.get_sample_value(name, labels) or 0.0
+
+    def outcomes(self, kind: str, code: str) -> float:
+        return self.count("wow_outcomes_total", type=kind, code=code)
+
+
+_LIMITS = ("max_frame", "idle", "solving", "lifetime", "exchanges", "linger")
+
+
+class Exchanges(Served):
+    def test_ask_prove_get_a_quote(self) -> None:
+        client = self.connect()
+        challenge = client.ask(wire.Request())
+        self.assertEqual(
+            {key: value for key, value in challenge.items() if key != "challenge"},
+            {
+                "type": "challenge",
+                "algorithm": "sha256",
+                "rounds": 2,
+                "round_effort": 1,
+                "target": "f" * 16,
+                "expires_in": 60.0,
+            },
+        )
+        quote = client.ask(wire.Solution(challenge["challenge"], [0, 0]))
+        self.assertEqual(
+            quote,
+            {"type": "quote", "text": "Know thyself.", "author": "Thales", "source": "test"},
+        )
+        self.assertFalse(client.closing)
+
+    def test_server_is_silent_until_spoken_to(self) -> None:
+        client = self.connect()
+        self.clock.advance(29)
+        self.assertEqual(client.hear(), [])
+
+    def test_many_on_one_connection(self) -> None:
+        client = self.connect()
+        for _ in range(20):
+            self.assertEqual(client.ask(self.solution(client))["type"], "quote")
+
+    def test_solution_on_another_connection(self) -> None:
+        solution = self.solution()
+        self.assertEqual(self.connect().ask(solution)["type"], "quote")
+
+    def test_as_many_as_are_allowed(self) -> None:
+        self.gate = self.make_gate(exchanges=2)
+        client = self.connect()
+        for _ in range(2):
+            client.ask(self.solution(client))
+        self.assertEqual(client.ask(wire.Request())["code"], "busy")
+        self.assertTrue(client.closing)
+
+    def test_outcomes_are_counted(self) -> None:
+        client = self.connect()
+        client.ask(self.solution(client))
+        for kind in ("request", "solution"):
+            self.assertEqual(self.count("wow_requests_total", type=kind), 1)
+            self.assertEqual(self.outcomes(kind, "ok"), 1)
+            self.assertEqual(self.count("wow_answer_duration_seconds_count", type=kind), 1)
+        self.assertEqual(self.count("wow_connections"), 1)
+        client.lose()
+        self.assertEqual(self.count("wow_connections"), 0)
+        self.assertEqual(self.count("wow_connections_opened_total"), 1)
+
+    def test_answers_are_not_delayed_for_more(self) -> None:
+        transport = self.connect().transport
+        assert isinstance(transport, TcpTransport)
+        self.assertTrue(transport.no_delay)
+
+    def test_unix_socket(self) -> None:
+        client = Conversation(self.gate, UNIXAddress("/run/wow.sock"))
+        self.addCleanup(client.lose)
+        self.assertEqual(client.ask(self.solution(client))["type"], "quote")
+
+
+class Refusals(Served):
+    """Every error code of the protocol, and whether the connection survives it."""
+
+    def check(self, client: Conversation, code: str, retry_after: bool = False) -> None:
+        answer = client.hear()[-1]
+        self.assertEqual((answer["type"], answer["code"]), ("error", code))
+        self.assertEqual("retry_after" in answer, retry_after)
+        self.assertTrue(answer["message"].endswith((".", "`")), answer["message"])
+        self.assertIs(client.closing, errors.BY_CODE[code].closes)
+
+    def test_frame_too_large(self) -> None:
+        for announced in (4097, 65536, 2**31, 2**32 - 1):
+            client = self.connect()
+            client.send(announced.to_bytes(4, "big"))
+            self.check(client, "frame_too_large")
+
+    def test_empty_frame(self) -> None:
+        client = self.connect()
+        client.send(bytes(4))
+        self.check(client, "frame_too_large")
+
+    def test_many_empty_frames_are_answered_once(self) -> None:
+        client = self.connect()
+        client.send(bytes(65536))
+        self.assertEqual(client.codes(), ["frame_too_large"])
+
+    def test_longest_frame(self) -> None:
+        client = self.connect()
+        client.send((4096).to_bytes(4, "big") + wire.encode(wire.Request()).ljust(4096))
+        self.assertEqual(client.codes(), ["challenge"])
+
+    def test_malformed(self) -> None:
+        client = self.connect()
+        client.send(b"\x00\x00\x00\x02{}")
+        self.check(client, "malformed")
+
+    def test_unknown_resource(self) -> None:
+        client = self.connect()
+        client.send(wire.frame(wire.Request("riches")))
+        self.check(client, "unknown_resource")
+        self.assertEqual(client.ask(wire.Request())["type"], "challenge")
+
+    def test_invalid_challenge(self) -> None:
+        client = self.connect()
+        client.send(wire.frame(wire.Solution("A" * 98, [0])))
+        self.check(client, "invalid_challenge")
+
+    def test_other_clients_challenge(self) -> None:
+        client = self.connect("192.0.2.8")
+        client.send(wire.frame(self.solution()))
+        self.check(client, "invalid_challenge")
+
+    def test_expired(self) -> None:
+        solution = self.solution()
+        self.clock.advance(66)
+        client = self.connect()
+        client.send(wire.frame(solution))
+        self.check(client, "expired")
+
+    def test_insufficient_work(self) -> None:
+        client = self.connect()
+        solution = self.solution()
+        client.send(wire.frame(wire.Solution(solution.challenge, [0])))
+        self.check(client, "insufficient_work")
+
+    def test_replayed(self) -> None:
+        solution = self.solution()
+        self.connect().ask(solution)
+        client = self.connect()
+        client.send(wire.frame(solution))
+        self.check(client, "replayed")
+
+    def test_rate_limited(self) -> None:
+        self.gate = self.make_gate(burst=1)
+        client = self.connect()
+        client.ask(wire.Request())
+        client.send(REQUEST)
+        self.check(client, "rate_limited", retry_after=True)
+        self.assertEqual(self.connect("192.0.2.8").ask(wire.Request())["type"], "challenge")
+
+    def test_busy(self) -> None:
+        self.gate = self.make_gate(connections=1)
+        first = self.connect()
+        client = self.connect()
+        self.check(client, "busy", retry_after=True)
+        client.lose()
+        self.assertEqual(first.ask(wire.Request())["type"], "challenge")
+        first.lose()
+        self.assertEqual(self.connect().ask(wire.Request())["type"], "challenge")
+
+    def test_unavailable(self) -> None:
+        client = self.connect()
+        solution = self.solution(client)
+        self.quotes.answer = fail(errors.Unavailable(retry_after=1))
+        client.send(wire.frame(solution))
+        self.check(client, "unavailable", retry_after=True)
+        self.quotes.answer = QUOTE
+        self.assertEqual(client.ask(solution)["type"], "quote")
+
+    def test_internal(self) -> None:
+        client = self.connect()
+        solution = self.solution(client)
+        self.quotes.answer = fail(ZeroDivisionError("a secret"))
+        client.send(wire.frame(solution))
+        self.check(client, "internal")
+        self.assertNotIn(b"secret", client.transport.value())
+        self.assertIn("ZeroDivisionError", self.logged.getvalue())
+        self.assertEqual(self.logged.getvalue().count("\n"), 1)
+        self.assertEqual(self.connect().ask(wire.Request())["type"], "challenge")
+
+    def test_fault_before_any_deferred(self) -> None:
+        client = self.connect()
+        self.patch(self.gate.proof_of_work, "issue", lambda *_: 1 / 0)
+        client.send(REQUEST)
+        self.check(client, "internal")
+
+    def test_fault_on_connecting(self) -> None:
+        client = Conversation(self.gate, IPv4Address("TCP", "no address", 1))
+        self.addCleanup(client.lose)
+        self.check(client, "internal")
+
+    def test_refusals_are_counted_by_kind(self) -> None:
+        self.test_malformed()
+        self.test_unknown_resource()
+        self.test_expired()
+        self.assertEqual(self.outcomes("connection", "malformed"), 1)
+        self.assertEqual(self.outcomes("request", "unknown_resource"), 1)
+        self.assertEqual(self.outcomes("solution", "expired"), 1)
+
+
+class Deadlines(Served):
+    def test_silent_client(self) -> None:
+        client = self.connect()
+        self.clock.advance(29.9)
+        self.assertFalse(client.closing)
+        self.clock.advance(0.2)
+        self.assertEqual(client.codes(), ["timeout"])
+        self.assertTrue(client.closing)
+
+    def test_dripping_is_no_better_than_silence(self) -> None:
+        client = self.connect()
+        for byte in wire.frame(wire.Request())[:-1]:
+            if client.closing:
+                break
+            client.send(bytes((byte,)))
+            self.clock.advance(1)
+        self.assertEqual(client.codes(), ["timeout"])
+
+    def test_complete_frames_earn_time(self) -> None:
+        client = self.connect()
+        for _ in range(5):
+            self.clock.advance(20)
+            client.ask(wire.Request())
+        self.assertFalse(client.closing)
+
+    def test_solving_takes_as_long_as_the_challenge_lives(self) -> None:
+        client = self.connect()
+        client.ask(wire.Request())
+        self.clock.advance(64.9)
+        self.assertFalse(client.closing)
+        self.clock.advance(0.2)
+        self.assertEqual(client.codes(), ["timeout"])
+
+    def test_after_the_quote_it_is_idle_again(self) -> None:
+        client = self.connect()
+        client.ask(self.solution(client))
+        self.clock.advance(30)
+        self.assertEqual(client.codes(), ["timeout"])
+
+    def test_lifetime(self) -> None:
+        self.gate = self.make_gate(lifetime=100)
+        client = self.connect()
+        for _ in range(9):
+            self.clock.advance(11)
+            client.ask(wire.Request())
+        self.clock.advance(1)
+        self.assertEqual(client.codes(), ["timeout"])
+
+    def test_peer_that_never_reads_is_reset(self) -> None:
+        client = self.connect()
+        self.clock.advance(30)
+        self.assertTrue(client.closing)
+        self.assertFalse(client.transport.aborted)
+        self.clock.advance(5)
+        self.assertTrue(client.transport.aborted)
+
+    def test_nothing_is_left_ticking(self) -> None:
+        for end in (30, 1):
+            client = self.connect()
+            self.clock.advance(end)
+            client.lose()
+            self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_own_slowness_is_not_the_clients(self) -> None:
+        client = self.connect()
+        solution = self.solution(client)
+        self.quotes.answer = Deferred()
+        client.send(wire.frame(solution))
+        self.clock.advance(1000)
+        self.assertFalse(client.closing)
+        self.quotes.answer.callback(QUOTE)
+        self.assertEqual(client.codes(), ["quote"])
+
+
+class Order(Served):
+    """Pipelined frames are answered in order, one at a time, and only as fast as they are read."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.client = self.connect()
+
+    def pending(self, *after: bytes) -> Deferred[wire.Quote]:
+        """Leave an answer outstanding, with these frames sent right behind."""
+        solution = self.solution(self.client)
+        answer = self.quotes.answer = Deferred[wire.Quote]()
+        self.client.send(wire.frame(solution) + b"".join(after))
+        return answer
+
+    def test_pipelined_frames(self) -> None:
+        solution = wire.frame(self.solution(self.client))
+        self.client.send(REQUEST + solution + REQUEST)
+        self.assertEqual(self.client.codes(), ["challenge", "quote", "challenge"])
+
+    def test_nothing_is_read_while_an_answer_is_awaited(self) -> None:
+        answer = self.pending(REQUEST, wire.frame(wire.Request("riches")))
+        self.assertFalse(self.client.reading)
+        self.assertEqual(self.client.hear(), [])
+        answer.callback(QUOTE)
+        self.assertEqual(self.client.codes(), ["quote", "challenge", "unknown_resource"])
+        self.assertTrue(self.client.reading)
+
+    def test_nothing_is_read_from_a_peer_that_does_not_read(self) -> None:
+        self.client.protocol.pauseProducing()
+        self.assertFalse(self.client.reading)
+        self.client.protocol.resumeProducing()
+        self.assertEqual(self.client.ask(wire.Request())["type"], "challenge")
+
+    def test_full_buffer_stops_the_answers(self) -> None:
+        written = self.client.transport.write
+
+        def write(data: bytes) -> None:
+            written(data)
+            self.client.protocol.pauseProducing()
+
+        self.patch(self.client.transport, "write", write)
+        self.client.send(REQUEST * 5)
+        for _ in range(5):
+            self.assertEqual(self.client.codes(), ["challenge"])
+            self.client.protocol.resumeProducing()
+        self.assertEqual(self.client.codes(), [])
+
+    def test_both_reasons_must_be_gone(self) -> None:
+        answer = self.pending(REQUEST)
+        self.client.protocol.pauseProducing()
+        self.client.protocol.resumeProducing()
+        self.assertEqual(self.client.hear(), [])
+        self.client.protocol.pauseProducing()
+        answer.callback(QUOTE)
+        self.assertEqual(self.client.codes(), ["quote"])
+        self.assertFalse(self.client.reading)
+        self.client.protocol.resumeProducing()
+        self.assertEqual(self.client.codes(), ["challenge"])
+
+    def test_nothing_is_acted_on_after_the_last_word(self) -> None:
+        self.client.send(b"\x00\x00\x00\x02{}" + REQUEST * 3)
+        self.assertEqual(self.client.codes(), ["malformed"])
+        self.client.protocol.dataReceived(REQUEST)
+        self.client.protocol.dataReceived(b"\xff" * 100)
+        self.assertEqual(self.client.codes(), [])
+
+    def test_answer_to_a_lost_connection_goes_nowhere(self) -> None:
+        answer = self.pending(REQUEST)
+        self.client.lose()
+        answer.callback(QUOTE)
+        self.assertEqual(self.client.hear(), [])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_failure_that_comes_late(self) -> None:
+        answer = self.pending(REQUEST)
+        answer.errback(errors.Unavailable())
+        self.assertEqual(self.client.codes(), ["unavailable", "challenge"])
+        answer = self.pending(REQUEST)
+        answer.errback(ZeroDivisionError())
+        self.assertEqual(self.client.codes(), ["internal"])
+
+
+class Socket(TcpTransport):
+    """
+    A transport that can write at once, as that of a plain socket can.
+
+    @ivar room: bytes that the socket takes before it is full.
+    @ivar taken: what it took.
+    """
+
+    room = 10**6
+    broken = False
+    taken = b""
+
+    def writeSomeData(self, data: bytes) -> int | Exception:
+        if self.broken:
+            return ConnectionLost()
+        taken = data[: self.room]
+        self.room -= len(taken)
+        self.taken += taken
+        return len(taken)
+
+
+class Writing(Served):
+    """What is said reaches the socket at once, whole and in order."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.socket = Socket(peerAddress=IPv4Address("TCP", "192.0.2.7", 40000))
+        self.protocol = self.gate.buildProtocol(None)
+        self.protocol.makeConnection(self.socket)
+        self.addCleanup(self.protocol.connectionLost)
+
+    def test_at_once(self) -> None:
+        self.protocol.dataReceived(REQUEST * 3)
+        self.assertEqual(self.socket.taken.count(b'"challenge"'), 6)
+        self.assertEqual(self.socket.value(), b"")
+
+    def test_what_the_socket_does_not_take_is_buffered_in_order(self) -> None:
+        self.protocol.dataReceived(REQUEST)
+        first = self.socket.taken
+        self.socket.room = 100
+        self.protocol.dataReceived(REQUEST)
+        self.socket.room = 10**6
+        self.protocol.dataReceived(REQUEST)
+        self.assertEqual(len(self.socket.taken), len(first) + 100)
+        heard = self.socket.taken + self.socket.value()
+        self.assertEqual(len(heard), 3 * len(first))
+        self.assertEqual(heard.count(first[:5]), 3)
+
+    def test_full_socket(self) -> None:
+        self.socket.room = 0
+        self.protocol.dataReceived(REQUEST)
+        self.assertEqual(self.socket.taken, b"")
+        self.assertEqual(self.socket.value().count(b'"type":"challenge"'), 1)
+
+    def test_broken_socket_is_left_to_the_reactor(self) -> None:
+        self.socket.broken = True
+        self.protocol.dataReceived(REQUEST)
+        self.assertEqual(self.socket.value().count(b'"type":"challenge"'), 1)
+
+
+class Draining(Served):
+    def setUp(self) -> None:
+        super().setUp()
+        self.client = self.connect()
+
+    def drain(self) -> Deferred[None]:
+        return self.gate.drain(10)
+
+    def test_nobody_there(self) -> None:
+        self.client.lose()
+        self.successResultOf(self.drain())
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_idle_connections_are_closed_at_once(self) -> None:
+        drained = self.drain()
+        self.assertEqual(self.client.codes(), ["shutting_down"])
+        self.assertNoResult(drained)
+        self.client.lose()
+        self.successResultOf(drained)
+
+    def test_challenge_that_is_out_can_be_redeemed(self) -> None:
+        solution = self.solution(self.client)
+        self.drain()
+        self.assertFalse(self.client.closing)
+        self.client.send(wire.frame(solution))
+        self.assertEqual(self.client.codes(), ["quote", "shutting_down"])
+        self.assertTrue(self.client.closing)
+
+    def test_answer_that_is_awaited_is_given(self) -> None:
+        solution = self.solution(self.client)
+        answer = self.quotes.answer = Deferred[wire.Quote]()
+        self.client.send(wire.frame(solution) + REQUEST)
+        self.drain()
+        self.assertFalse(self.client.closing)
+        answer.callback(QUOTE)
+        self.assertEqual(self.client.codes(), ["quote", "shutting_down"])
+
+    def test_no_new_exchange_begins(self) -> None:
+        self.solution(self.client)
+        self.drain()
+        self.client.send(REQUEST)
+        self.assertEqual(self.client.codes(), ["shutting_down"])
+        self.assertEqual(self.connect().codes(), ["shutting_down"])
+
+    def test_deadline(self) -> None:
+        self.solution(self.client)
+        self.drain()
+        self.clock.advance(9.9)
+        self.assertFalse(self.client.closing)
+        self.clock.advance(0.2)
+        self.assertEqual(self.client.codes(), ["shutting_down"])
+        self.clock.advance(5)
+        self.assertTrue(self.client.transport.aborted)
+
+
+frames = st.one_of(
+    st.just(REQUEST),
+    st.just(wire.frame(wire.Solution("A" * 98, [0, 0]))),
+    st.just(wire.frame(wire.Request("riches"))),
+    st.binary(max_size=50).map(lambda body: len(body).to_bytes(4, "big") + body),
+    st.binary(max_size=50),
+)
+
+
+class AnyBytes(Served):
+    """No bytes at all, in whatever pieces they arrive, do the server harm."""
+
+    def answers(self, data: bytes, cuts: list[int]) -> list[tuple[str, str | None]]:
+        """What is said to the data, cut at these places."""
+        client = self.connect()
+        places = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
+        for start, end in pairwise(places):
+            if not client.closing:
+                client.send(data[start:end])
+            self.assertLessEqual(len(client.protocol._unprocessed), 4 + 4096)
+        heard = [(message["type"], message.get("code")) for message in client.hear()]
+        client.lose()
+        self.assertNotIn(("error", "internal"), heard)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.gate = self.make_gate()
+        return heard
+
+    @given(st.lists(frames, max_size=6).map(b"".join), st.lists(st.integers(0), max_size=20))
+    def test_split_and_joined_deliveries_give_the_same_answers(
+        self, data: bytes, cuts: list[int]
+    ) -> None:
+        whole = self.answers(data, [])
+        self.assertEqual(self.answers(data, cuts), whole)
+        self.assertEqual(self.answers(data, list(range(len(data)))), whole)
+
+    @given(st.lists(frames, max_size=6))
+    def test_each_frame_is_answered_once(self, sent: list[bytes]) -> None:
+        heard = self.answers(b"".join(sent), [])
+        self.assertLessEqual(len(heard), b"".join(sent).count(b"\x00") + 1)
+        for type_, code in heard[:-1]:
+            # All but the last answer left the connection open.
+            self.assertTrue(code is None or not errors.BY_CODE[code].closes, (type_, code))
+
+    @given(st.lists(st.sampled_from(["request", "riches", "solve", "replay"]), max_size=10))
+    def test_well_formed_frames_get_exactly_one_answer_each(self, steps: list[str]) -> None:
+        client, expected = self.connect(), []
+        solution: wire.Solution | None = None
+        for step in steps:
+            if step in ("request", "riches") or solution is None:
+                resource = "riches" if step == "riches" else "quote"
+                answer = client.ask(wire.Request(resource))
+                if answer["type"] == "challenge":
+                    solution = wire.Solution(answer["challenge"], [0, 0])
+                expected.append(answer)
+            else:
+                expected.append(client.ask(solution))
+            if client.closing:
+                self.assertEqual(expected[-1]["code"], "replayed")
+                break
+        client.lose()
+        self.gate = self.make_gate()
