@@ -1,0 +1,442 @@
+"""
+The configuration: defaults, then a YAML file, then the environment.
+
+It is checked whole before anything listens, and everything that is wrong with
+it is reported together, each by its key.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import jmespath
+import yaml
+from pydantic import (
+    AfterValidator,
+    AnyHttpUrl,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+from twisted.internet.endpoints import serverFromString
+
+from wow.pow import keys
+from wow.quotes.sources import load_collection
+
+_PREFIX = "WOW_"
+# Holds keys, not a part of the configuration: see L{keys.find}.
+_KEYS = "WOW_KEYS"
+_MASK = "********"
+
+
+class ConfigError(Exception):
+    """
+    The configuration cannot be used.
+
+    @ivar problems: what is wrong with it, a sentence each, led by the key.
+    """
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__("; ".join(problems))
+
+
+# Values
+
+
+def _refuse_booleans(value: Any) -> Any:
+    # True is an int to Python, and so to pydantic.
+    if isinstance(value, bool):
+        raise ValueError("must be a number")
+    return value
+
+
+def _refuse_fractions(value: Any) -> Any:
+    if isinstance(value, float):
+        raise ValueError("must be a whole number")
+    return value
+
+
+def _check_endpoint(text: str) -> str:
+    try:
+        serverFromString(None, text)
+    except Exception as bad:
+        raise ValueError(f"{text!r} is no server endpoint of Twisted's: {bad}") from None
+    return text
+
+
+def _check_key_file(path: Path) -> Path:
+    keys.read(path)
+    return path
+
+
+def _check_collection(path: Path) -> Path:
+    load_collection(path)
+    return path
+
+
+def _check_spent(url: str) -> str:
+    scheme, _, path = url.partition(":")
+    if scheme != "lmdb" or not path:
+        raise ValueError("must be lmdb:PATH")
+    directory = Path(path).absolute()
+    existing = next(place for place in (directory, *directory.parents) if place.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise ValueError(f"{directory} cannot be used: {existing} is not a writable directory")
+    return url
+
+
+def _check_expression(expression: str) -> str:
+    try:
+        jmespath.compile(expression)
+    except jmespath.exceptions.JMESPathError as bad:
+        raise ValueError(f"is no JMESPath expression: {bad}") from None
+    return expression
+
+
+def _masked_url(url: AnyHttpUrl) -> str:
+    # APIs take keys in either part.
+    shown = str(url)
+    for secret in (url.query, url.password, url.username):
+        shown = shown.replace(secret, _MASK) if secret else shown
+    return shown
+
+
+def _masked_header(value: str) -> str:
+    return value if value.partition(":")[0] in _SECRETS else _MASK
+
+
+Number = BeforeValidator(_refuse_booleans)
+Whole = BeforeValidator(_refuse_fractions)
+Count = Annotated[int, Number, Whole, Field(ge=1, le=2**48)]
+Seconds = Annotated[float, Number, Field(gt=0, le=10**6, allow_inf_nan=False)]
+Endpoint = Annotated[str, AfterValidator(_check_endpoint)]
+Expression = Annotated[str, AfterValidator(_check_expression)]
+SourceName = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,32}$")]
+
+
+# Sections
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Admin(_Section):
+    """Where operators look."""
+
+    listen: Endpoint = "tcp:7778:interface=127.0.0.1"
+
+
+class Pow(_Section):
+    """The price."""
+
+    effort: Count = 2**20
+    rounds: Annotated[int, Number, Whole, Field(ge=1, le=64)] = 8
+    ttl: Seconds = 60
+    skew: Annotated[float, Number, Field(ge=0, le=3600, allow_inf_nan=False)] = 5
+    bind: bool = True
+
+    @model_validator(mode="after")
+    def _check_effort(self) -> Self:
+        if not self.rounds <= self.effort < self.rounds * 2**32:
+            raise ValueError("effort must be 1 to 2^32-1 for each of the rounds")
+        return self
+
+
+class Keys(_Section):
+    """The key ring."""
+
+    file: Annotated[Path, AfterValidator(_check_key_file)] | None = None
+
+
+class Spent(_Section):
+    """What was redeemed."""
+
+    url: Annotated[str, AfterValidator(_check_spent)] = "lmdb:var/spent"
+    max_entries: Count = 2_000_000
+
+    @property
+    def directory(self) -> Path:
+        """Where the LMDB store is."""
+        return Path(self.url.partition(":")[2])
+
+
+class Limits(_Section):
+    """What strangers may cost."""
+
+    connections: Count = 10_000
+    clients: Count = 100_000
+    prefix_v4: Annotated[int, Number, Whole, Field(ge=1, le=32)] = 32
+    prefix_v6: Annotated[int, Number, Whole, Field(ge=1, le=128)] = 64
+    rate: Annotated[float, Number, Field(gt=0, le=10**6, allow_inf_nan=False)] = 20
+    burst: Count = 100
+    exchanges: Count = 1000
+    frame: Annotated[int, Number, Whole, Field(ge=2048, le=65536)] = 4096
+    idle: Seconds = 30
+    lifetime: Seconds = 3600
+    linger: Seconds = 5
+    drain: Annotated[float, Number, Field(ge=0, le=3600, allow_inf_nan=False)] = 10
+
+
+class Http(_Section):
+    """An HTTP API that quotes come from."""
+
+    type: Literal["http"]
+    name: SourceName
+    enabled: bool = True
+    url: Annotated[AnyHttpUrl, PlainSerializer(_masked_url)]
+    items: Expression = "@"
+    text: Expression
+    author: Expression
+    headers: dict[str, Annotated[str, PlainSerializer(_masked_header)]] = {}
+    timeout: Seconds = 5
+    max_bytes: Annotated[int, Number, Whole, Field(ge=1, le=2**24)] = 65536
+    interval: Seconds = 10
+
+
+class Collection(_Section):
+    """A collection of quotes in a file, or the one that wow brings."""
+
+    type: Literal["collection"]
+    name: SourceName
+    enabled: bool = True
+    file: Annotated[Path, AfterValidator(_check_collection)] | None = None
+
+
+Source = Annotated[Http | Collection, Field(discriminator="type")]
+
+_ZENQUOTES = {
+    "type": "http",
+    "name": "zenquotes",
+    "enabled": False,
+    "url": "https://zenquotes.io/api/quotes",
+    "text": "q",
+    "author": "a",
+}
+_API_NINJAS = {
+    "type": "http",
+    "name": "api-ninjas",
+    "enabled": False,
+    "url": "https://api.api-ninjas.com/v1/quotes",
+    "text": "quote",
+    "author": "author",
+    "headers": {"X-Api-Key": "env:API_NINJAS_KEY"},
+}
+
+
+def _default_sources() -> list[Http | Collection]:
+    return [
+        Http.model_validate(_ZENQUOTES),
+        Http.model_validate(_API_NINJAS),
+        Collection(type="collection", name="collection"),
+    ]
+
+
+class Quotes(_Section):
+    """What is behind the gate."""
+
+    pool: Annotated[int, Number, Whole, Field(ge=1, le=100_000)] = 200
+    sources: list[Source] = Field(default_factory=_default_sources)
+
+    @model_validator(mode="after")
+    def _check_sources(self) -> Self:
+        if not self.enabled:
+            raise ValueError("none of the sources is enabled")
+        if len({source.name for source in self.sources}) < len(self.sources):
+            raise ValueError("two of the sources have the same name")
+        return self
+
+    @property
+    def enabled(self) -> list[Http | Collection]:
+        """The sources to ask, in order."""
+        return [source for source in self.sources if source.enabled]
+
+
+class Log(_Section):
+    """What is told of a running server."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "console", "json"] = "auto"
+
+
+class Settings(BaseSettings):
+    """The whole configuration; C{etc/wow.yaml} says what each key means."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, env_prefix=_PREFIX, env_nested_delimiter="__"
+    )
+
+    listen: Annotated[list[Endpoint], Field(min_length=1)] = ["tcp:7777"]
+    admin: Admin = Admin()
+    pow: Pow = Pow()
+    keys: Keys = Keys()
+    spent: Spent = Spent()
+    limits: Limits = Limits()
+    quotes: Quotes = Field(default_factory=Quotes)
+    log: Log = Log()
+
+
+# Sources of settings
+
+
+class _Environment(EnvSettingsSource):
+    """The variables C{WOW_SECTION__KEY} of a given environment."""
+
+    def __init__(self, settings: type[BaseSettings], environ: Mapping[str, str]) -> None:
+        self._environ = {
+            name.lower(): value
+            for name, value in environ.items()
+            if name.upper().startswith(_PREFIX) and name.upper() != _KEYS
+        }
+        super().__init__(settings)
+
+    def _load_env_vars(self) -> Mapping[str, str]:
+        return self._environ
+
+    def decode_complex_value(self, field_name: str, field: Any, value: Any) -> Any:
+        # What is no JSON is of the wrong type, and so reported with the rest.
+        try:
+            return super().decode_complex_value(field_name, field, value)
+        except ValueError:
+            return value
+
+    def __call__(self) -> dict[str, Any]:
+        return {**dict(self._unknown_sections()), **super().__call__()}
+
+    def _unknown_sections(self) -> Iterator[tuple[str, Any]]:
+        # Only names with the double underline: Kubernetes makes variables
+        # like WOW_PORT of its own accord.
+        for name, value in self._environ.items():
+            section, nested, _ = name.removeprefix(_PREFIX.lower()).partition("__")
+            if nested and section not in self.settings_cls.model_fields:
+                yield section, value
+
+
+def load(path: str | None, environ: Mapping[str, str]) -> Settings:
+    """
+    Read and check the configuration.
+
+    @param path: a YAML file, or None for the defaults.
+    @raise ConfigError: with all that is wrong with it.
+    """
+    content = {} if path is None else _read(path)
+
+    class Sourced(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls, settings_cls: type[BaseSettings], *_: Any, **__: Any
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return _Environment(settings_cls, environ), InitSettingsSource(settings_cls, content)
+
+    problems = list(_key_problems(environ))
+    try:
+        settings = Sourced()
+    except ValidationError as invalid:
+        problems = [*_problems(invalid), *problems]
+    else:
+        problems += _secret_problems(settings, environ)
+    if problems:
+        raise ConfigError(problems)
+    return settings
+
+
+def _read(path: str) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(Path(path).read_bytes())
+    except OSError as failed:
+        raise ConfigError([f"{path} cannot be read: {failed.strerror}"]) from None
+    except (yaml.YAMLError, ValueError) as bad:
+        raise ConfigError([f"{path} is not YAML: {' '.join(str(bad).split())}"]) from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise ConfigError([f"{path} is not a mapping of sections"])
+    return content
+
+
+def _problems(invalid: ValidationError) -> Iterator[str]:
+    # Values are not repeated: one may be a secret.
+    for error in invalid.errors(include_url=False, include_input=False, include_context=False):
+        key = ".".join(str(part) for part in error["loc"])
+        message = _WORDS.get(error["type"], error["msg"].removeprefix("Value error, "))
+        yield f"{key}: {message}"
+
+
+_WORDS = {"extra_forbidden": "unknown key", "missing": "is missing"}
+
+
+def _key_problems(environ: Mapping[str, str]) -> Iterator[str]:
+    try:
+        keys.find(None, environ)
+    except keys.BadKey as bad:
+        yield f"keys: {bad}"
+
+
+# Secrets
+
+
+def _from_file(path: str, environ: Mapping[str, str]) -> str:
+    return Path(path).read_text().strip()
+
+
+def _from_credential(name: str, environ: Mapping[str, str]) -> str:
+    return (Path(environ["CREDENTIALS_DIRECTORY"]) / name).read_text().strip()
+
+
+def _from_environment(name: str, environ: Mapping[str, str]) -> str:
+    return environ[name]
+
+
+_SECRETS: dict[str, Callable[[str, Mapping[str, str]], str]] = {
+    "env": _from_environment,
+    "file": _from_file,
+    "credential": _from_credential,
+}
+
+
+def reveal(value: str, environ: Mapping[str, str]) -> str:
+    """
+    A value as it stands, or the secret that it names.
+
+    @param value: C{env:NAME}, C{file:PATH}, C{credential:NAME}, or the value itself.
+    @raise ValueError: if there is no such secret; the message does not show it.
+    """
+    kind, _, name = value.partition(":")
+    if kind not in _SECRETS:
+        return value
+    try:
+        secret = _SECRETS[kind](name, environ)
+    except (KeyError, OSError, ValueError) as missing:
+        raise ValueError(f"there is no secret at {value} ({type(missing).__name__})") from None
+    if not secret or not secret.isprintable():
+        raise ValueError(f"the secret at {value} is empty or not one line of text")
+    return secret
+
+
+def _secret_problems(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:
+    for source in settings.quotes.enabled:
+        for header, value in source.headers.items() if isinstance(source, Http) else ():
+            try:
+                reveal(value, environ)
+            except ValueError as missing:
+                yield f"quotes.sources.{source.name}.headers.{header}: {missing}"
+
+
+def dump(settings: Settings) -> str:
+    """The configuration in force as YAML, its secrets masked."""
+    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

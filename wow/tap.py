@@ -1,0 +1,387 @@
+"""
+The C{twistd} plugin: builds every part and joins them.
+
+The only place that knows all rooms. Parts are started in order and stopped
+the other way round, one after the other: first no new client is taken, then
+the exchanges under way are finished, and metrics and health answer until the
+last.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, TextIO, cast
+
+from attrs import asdict
+from structlog.typing import FilteringBoundLogger
+from twisted.application.service import IService, MultiService, Service
+from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.logger import ILogObserver
+from twisted.python import usage
+from twisted.python.components import Componentized
+from twisted.python.logfile import LogFile
+from twisted.web.client import Agent, HTTPConnectionPool
+
+from wow import __version__, config
+from wow.admin.health import Check, Health
+from wow.admin.site import make_site
+from wow.clients import Clients
+from wow.config import Collection, ConfigError, Http, Settings
+from wow.guard import Guard
+from wow.logs import Observer, make_logger
+from wow.metrics import Metrics
+from wow.pow import keys
+from wow.pow.keys import KeyRing
+from wow.pow.purge import Purge
+from wow.pow.service import Price, ProofOfWork
+from wow.pow.spent import CannotOpen, ISpentStore
+from wow.pow.spent_lmdb import LmdbSpentStore, this_boot
+from wow.quotes.answer import Layout
+from wow.quotes.breaker import Breaker
+from wow.quotes.service import QuoteService, Supply
+from wow.quotes.sources import CollectionSource, HttpSource, load_collection
+from wow.server import Gate, Limits
+
+
+class Options(usage.Options):
+    """The command line of C{twistd wow}."""
+
+    synopsis = "[--config FILE]"
+    longdesc = "A price on asking: proof of work in front of a TCP service."
+    optParameters = (
+        ["config", "c", None, "the configuration, a YAML file; without it, the defaults"],
+    )
+
+    def opt_version(self) -> None:
+        """Show the version and exit."""
+        sys.stdout.write(f"wow {__version__}\n")
+        raise SystemExit(0)
+
+    def postOptions(self) -> None:
+        """
+        Read the configuration, before twistd starts anything.
+
+        @raise SystemExit: if it cannot be used; what is wrong is on standard error.
+        """
+        try:
+            self["settings"] = config.load(self["config"], os.environ)
+        except ConfigError as error:
+            _leave(error.problems)
+
+
+def _leave(problems: Sequence[str]) -> None:
+    sys.stderr.writelines(f"wow: {problem}\n" for problem in problems)
+    raise SystemExit(1)
+
+
+class Ordered(MultiService):
+    """
+    Services that are started in order, and stopped in the opposite order, each
+    when the one after it has stopped.
+    """
+
+    def __init__(self, log: FilteringBoundLogger) -> None:
+        super().__init__()
+        self._log = log
+
+    def setServiceParent(self, parent: Any) -> None:
+        # The one place where twistd shows the application, whose log it will
+        # open next.
+        if isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, Observer(self._log))
+        super().setServiceParent(parent)
+
+    def startService(self) -> None:
+        try:
+            super().startService()
+        except CannotOpen as failed:
+            self._log.error("cannot_start", reason=str(failed))
+            raise SystemExit(1) from None
+        self._log.info("started", version=__version__)
+
+    @inlineCallbacks
+    def stopService(self) -> Any:
+        Service.stopService(self)
+        self._log.info("stopping")
+        for service in reversed(list(self)):
+            try:
+                yield maybeDeferred(service.stopService)
+            except Exception:
+                self._log.error("stop_failed", service=type(service).__name__, exc_info=True)
+        self._log.info("stopped")
+
+
+class Listener(Service):
+    """
+    One listening endpoint. If it cannot listen, the process ends: a server
+    that runs and serves nobody helps nobody.
+    """
+
+    def __init__(
+        self, reactor: Any, endpoint: str, factory: IProtocolFactory, log: FilteringBoundLogger
+    ) -> None:
+        self._reactor = reactor
+        self._endpoint = endpoint
+        self._factory = factory
+        self._log = log
+        self._port: IListeningPort | None = None
+
+    def privilegedStartService(self) -> None:
+        """
+        Listen, while ports below 1024 may still be had.
+
+        @raise SystemExit: if that is not possible.
+        """
+        listening = serverFromString(self._reactor, self._endpoint).listen(self._factory)
+        failures: list[Any] = []
+        listening.addCallbacks(self._listening, failures.append)
+        if failures:
+            self._log.error(
+                "cannot_listen", endpoint=self._endpoint, reason=failures[0].getErrorMessage()
+            )
+            raise SystemExit(1)
+
+    def _listening(self, port: IListeningPort) -> None:
+        self._port = port
+        address = port.getHost()
+        self._log.info(
+            "listening",
+            endpoint=self._endpoint,
+            host=getattr(address, "host", getattr(address, "name", None)),
+            port=getattr(address, "port", None),
+        )
+
+    def stopService(self) -> Deferred[Any]:
+        super().stopService()
+        port, self._port = self._port, None
+        return maybeDeferred(port.stopListening) if port else maybeDeferred(lambda: None)
+
+
+class Drain(Service):
+    """Finishes the exchanges under way when the server stops."""
+
+    def __init__(self, gate: Gate, within: float, log: FilteringBoundLogger) -> None:
+        self._gate = gate
+        self._within = within
+        self._log = log
+
+    def stopService(self) -> Deferred[None]:
+        super().stopService()
+        self._log.info("draining", connections=self._gate.guard.connections, within=self._within)
+        return self._gate.drain(self._within)
+
+
+class Hangup(Service):
+    """Keeps SIGHUP from ending the process, which is what it does where nobody cares for it."""
+
+    def __init__(self, reactor: Any, log: FilteringBoundLogger) -> None:
+        self._reactor = reactor
+        self._log = log
+
+    def startService(self) -> None:
+        super().startService()
+        signal.signal(signal.SIGHUP, self._received)
+
+    def _received(self, *_: Any) -> None:
+        self._reactor.callFromThread(
+            self._log.warning, "sighup_ignored", reason="to change the configuration, restart"
+        )
+
+
+def makeService(options: Options) -> IService:
+    """The whole server, as C{twistd} runs it."""
+    from twisted.internet import reactor
+
+    settings: Settings = options["settings"]
+    file = _log_file(cast(Mapping[str, Any], options.parent))
+    log = make_logger(file, settings.log.level, settings.log.format)
+    return build(settings, os.environ, reactor, log)
+
+
+def _log_file(twistd: Mapping[str, Any]) -> TextIO:
+    # As twistd itself does, with the stream that it is about to replace.
+    name = twistd["logfile"]
+    if name == "-" or (twistd["nodaemon"] and not name):
+        return sys.stdout
+    return cast(TextIO, LogFile.fromFullPath(name or "twistd.log"))
+
+
+def build(
+    settings: Settings, environ: Mapping[str, str], reactor: Any, log: FilteringBoundLogger
+) -> Ordered:
+    """Build a server from its settings. It is started as a service."""
+    metrics = Metrics()
+    clients = Clients(settings.limits.clients)
+    metrics.clients.set_function(lambda: len(clients))
+    quotes = _build_quotes(settings, environ, reactor, metrics, log)
+    spent = LmdbSpentStore(
+        settings.spent.directory,
+        _now_ms,
+        _ms(settings.pow.ttl),
+        settings.spent.max_entries,
+        log,
+        this_boot(),
+    )
+    proof_of_work = _build_proof_of_work(settings, environ, spent, quotes, metrics, log)
+    gate = _build_gate(settings, proof_of_work, clients, reactor, metrics, log)
+    health = Health(
+        {
+            "spent": Check(lambda: spent.trouble),
+            "quotes": Check(lambda: quotes.trouble, lambda: asdict(quotes.status())),
+            "gate": Check(lambda: "shutting down" if gate.draining else None),
+        }
+    )
+    site = make_site(metrics.registry, health)
+    parts = [
+        Hangup(reactor, log),
+        Listener(reactor, settings.admin.listen, site, log),
+        _build_purge(settings, spent, reactor, metrics, log),
+        quotes,
+        Drain(gate, settings.limits.drain, log),
+        *(Listener(reactor, endpoint, gate, log) for endpoint in settings.listen),
+    ]
+    server = Ordered(log)
+    for part in parts:
+        part.setServiceParent(server)
+    return server
+
+
+def _build_quotes(
+    settings: Settings,
+    environ: Mapping[str, str],
+    reactor: Any,
+    metrics: Metrics,
+    log: FilteringBoundLogger,
+) -> QuoteService:
+    chance = random.Random()  # noqa: S311 (it shuffles quotes and spreads retries)
+    return QuoteService(
+        [_build_supply(source, environ, reactor, chance) for source in settings.quotes.enabled],
+        settings.quotes.pool,
+        reactor,
+        log,
+        metrics.quotes_served,
+        metrics.quotes_pooled,
+        metrics.quote_fetches,
+    )
+
+
+def _build_supply(
+    source: Http | Collection, environ: Mapping[str, str], reactor: Any, chance: random.Random
+) -> Supply:
+    if isinstance(source, Collection):
+        deck = CollectionSource(source.name, load_collection(source.file), chance)
+        return Supply(deck, Breaker(reactor, chance.random))
+    pool = HTTPConnectionPool(reactor, persistent=False)
+    api = HttpSource(
+        source.name,
+        str(source.url),
+        Layout(source.text, source.author, source.items),
+        Agent(reactor, connectTimeout=source.timeout, pool=pool),
+        reactor,
+        {name: config.reveal(value, environ) for name, value in source.headers.items()},
+        source.timeout,
+        source.max_bytes,
+    )
+    return Supply(api, Breaker(reactor, chance.random, source.interval))
+
+
+def _build_proof_of_work(
+    settings: Settings,
+    environ: Mapping[str, str],
+    spent: ISpentStore,
+    quotes: QuoteService,
+    metrics: Metrics,
+    log: FilteringBoundLogger,
+) -> ProofOfWork:
+    price = Price.of(settings.pow.effort, settings.pow.rounds)
+    metrics.price.set(price.effort)
+    return ProofOfWork(
+        _find_keys(settings, environ, log),
+        price,
+        _ms(settings.pow.ttl),
+        _ms(settings.pow.skew),
+        settings.pow.bind,
+        spent,
+        {"quote": quotes},
+        _now_ms,
+        metrics.effort_asked,
+        metrics.effort_paid,
+    )
+
+
+def _find_keys(
+    settings: Settings, environ: Mapping[str, str], log: FilteringBoundLogger
+) -> KeyRing:
+    found = keys.find(settings.keys.file, environ)
+    if found is not None:
+        log.info("keys", ids=" ".join(found.ids()))
+        return found
+    log.warning(
+        "random_key",
+        meaning="no keys were given, so challenges are good only for this process: a restart "
+        "voids those that are out, and no other server can redeem them",
+        remedy="wow keygen wow.key, and set keys.file",
+    )
+    return KeyRing([keys.generate()])
+
+
+def _build_purge(
+    settings: Settings,
+    spent: ISpentStore,
+    reactor: Any,
+    metrics: Metrics,
+    log: FilteringBoundLogger,
+) -> Purge:
+    metrics.spent_max_entries.set(settings.spent.max_entries)
+    return Purge(
+        spent,
+        _ms(settings.pow.skew),
+        _now_ms,
+        reactor,
+        log,
+        metrics.spent_entries,
+        metrics.spent_usable,
+    )
+
+
+def _build_gate(
+    settings: Settings,
+    proof_of_work: ProofOfWork,
+    clients: Clients,
+    reactor: Any,
+    metrics: Metrics,
+    log: FilteringBoundLogger,
+) -> Gate:
+    limits = settings.limits
+    guard = Guard(limits.connections, limits.rate, limits.burst, clients, reactor)
+    return Gate(
+        proof_of_work,
+        guard,
+        Limits(
+            max_frame=limits.frame,
+            idle=limits.idle,
+            solving=settings.pow.ttl + settings.pow.skew,
+            lifetime=limits.lifetime,
+            exchanges=limits.exchanges,
+            linger=limits.linger,
+        ),
+        (limits.prefix_v4, limits.prefix_v6),
+        reactor,
+        metrics,
+        log,
+    )
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,315 @@
+"""The configuration is checked whole; everything wrong with it is reported together, by name."""
+
+from __future__ import annotations
+
+import json
+import os
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from wow import config
+from wow.config import ConfigError, Http, Settings
+
+SHIPPED = Path(__file__).parents[2] / "etc" / "wow.yaml"
+KEY = "A" * 43 + "="
+
+
+class Configured(SynchronousTestCase):
+    def write(self, content: Any) -> str:
+        path = Path(self.mktemp())
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
+        return str(path)
+
+    def load(self, content: Any = None, **environ: str) -> Settings:
+        return config.load(None if content is None else self.write(content), environ)
+
+    def problems(self, content: Any = None, **environ: str) -> list[str]:
+        error: ConfigError = self.assertRaises(ConfigError, self.load, content, **environ)
+        return error.problems
+
+    def assertProblem(self, key: str, content: Any = None, **environ: str) -> None:
+        problems = self.problems(content, **environ)
+        self.assertEqual([problem.split(":")[0] for problem in problems], [key], problems)
+
+
+class Defaults(Configured):
+    def test_as_promised(self) -> None:
+        settings = self.load()
+        self.assertEqual(settings.listen, ["tcp:7777"])
+        self.assertEqual(settings.admin.listen, "tcp:7778:interface=127.0.0.1")
+        self.assertEqual(
+            (settings.pow.effort, settings.pow.rounds, settings.pow.ttl), (2**20, 8, 60)
+        )
+
+    def test_shipped_file_says_the_defaults(self) -> None:
+        if not SHIPPED.exists():
+            raise AssertionError("run from a checkout, where etc/wow.yaml is")
+        self.assertEqual(config.dump(config.load(str(SHIPPED), {})), config.dump(self.load()))
+
+    def test_shipped_file_has_every_key(self) -> None:
+        shipped = yaml.safe_load(SHIPPED.read_text())
+        default = yaml.safe_load(config.dump(self.load()))
+        self.assertEqual(shipped, default)
+
+    def test_shipped_file_says_what_each_key_means(self) -> None:
+        lines = SHIPPED.read_text().splitlines()
+        described = {
+            line.strip().split(":")[0]
+            for before, line in pairwise(lines)
+            if before.strip().startswith("#")
+        }
+        for section in ("pow", "limits", "log"):
+            for key in yaml.safe_load(SHIPPED.read_text())[section]:
+                self.assertIn(key, described)
+
+    def test_lives_from_the_collection_alone(self) -> None:
+        self.assertEqual([source.type for source in self.load().quotes.enabled], ["collection"])
+
+    def test_public_apis_stand_ready(self) -> None:
+        sources = [source for source in self.load().quotes.sources if source.type == "http"]
+        self.assertEqual([source.name for source in sources], ["zenquotes", "api-ninjas"])
+        self.assertFalse(any(source.enabled for source in sources))
+
+    def test_empty_file(self) -> None:
+        self.assertEqual(config.dump(self.load("")), config.dump(self.load()))
+
+
+class Precedence(Configured):
+    def test_environment_wins(self) -> None:
+        settings = self.load({"pow": {"effort": 64, "rounds": 4}}, WOW_POW__EFFORT="128")
+        self.assertEqual((settings.pow.effort, settings.pow.rounds), (128, 4))
+
+    def test_lists_are_json(self) -> None:
+        settings = self.load({"listen": ["tcp:1"]}, WOW_LISTEN='["tcp:2", "tcp:3"]')
+        self.assertEqual(settings.listen, ["tcp:2", "tcp:3"])
+
+    def test_sources_are_json(self) -> None:
+        sources = [{"type": "collection", "name": "mine"}]
+        settings = self.load(WOW_QUOTES__SOURCES=json.dumps(sources))
+        self.assertEqual([source.name for source in settings.quotes.sources], ["mine"])
+
+    def test_keys_are_not_configuration(self) -> None:
+        self.load(WOW_KEYS=KEY)
+
+    def test_what_kubernetes_sets_is_ignored(self) -> None:
+        self.load(WOW_PORT="tcp://10.0.0.1:7777", WOW_SERVICE_HOST="10.0.0.1", PATH="/bin")
+
+    def test_given_environment_only(self) -> None:
+        os.environ["WOW_POW__EFFORT"] = "99999"
+        self.addCleanup(os.environ.pop, "WOW_POW__EFFORT")
+        self.assertEqual(self.load().pow.effort, 2**20)
+
+
+class Problems(Configured):
+    def test_all_together(self) -> None:
+        problems = self.problems(
+            {
+                "pow": {"rounds": 0, "effort": True, "speed": 1},
+                "keys": {"file": "/nonexistent/wow.key"},
+                "listen": ["tcp"],
+                "log": {"level": "loud"},
+            },
+            WOW_LIMITS__IDLE="soon",
+            WOW_PWO__EFFORT="1",
+            WOW_KEYS="",
+        )
+        keys = {problem.split(":")[0] for problem in problems}
+        self.assertEqual(
+            keys,
+            {
+                "pow.rounds",
+                "pow.effort",
+                "pow.speed",
+                "keys.file",
+                "keys",
+                "listen.0",
+                "log.level",
+                "limits.idle",
+                "pwo",
+            },
+        )
+
+    def test_unknown_keys(self) -> None:
+        self.assertProblem("effort", {"effort": 1})
+        self.assertProblem("pow.efort", {"pow": {"efort": 1}})
+        self.assertProblem("pow.efort", WOW_POW__EFORT="1")
+        self.assertProblem("pwo", WOW_PWO__EFFORT="1")
+
+    def test_wrong_types(self) -> None:
+        for value in (True, 1.5, 8.0, "eight", None, [8], {"a": 8}):
+            self.assertProblem("pow.rounds", {"pow": {"rounds": value}})
+        for value in (True, "soon", None, [60]):
+            self.assertProblem("pow.ttl", {"pow": {"ttl": value}})
+        self.assertProblem("listen", {"listen": "tcp:7777"})
+        self.assertProblem("listen", WOW_LISTEN="tcp:7777")
+        self.assertProblem("pow", {"pow": 8})
+
+    def test_impossible_values(self) -> None:
+        for section, key, value in (
+            ("pow", "effort", 0),
+            ("pow", "effort", -1),
+            ("pow", "rounds", 0),
+            ("pow", "rounds", 65),
+            ("pow", "ttl", 0),
+            ("pow", "ttl", float("nan")),
+            ("pow", "ttl", float("inf")),
+            ("pow", "skew", -1),
+            ("limits", "connections", 0),
+            ("limits", "prefix_v4", 33),
+            ("limits", "prefix_v6", 0),
+            ("limits", "rate", 0),
+            ("limits", "frame", 100),
+            ("limits", "idle", 0),
+            ("spent", "max_entries", 0),
+            ("quotes", "pool", 0),
+        ):
+            name = f"WOW_{section}__{key}".upper()
+            self.assertProblem(f"{section}.{key}", **{name: str(value)})
+
+    def test_effort_and_rounds_must_fit(self) -> None:
+        self.assertProblem("pow", {"pow": {"effort": 7, "rounds": 8}})
+        self.assertProblem("pow", {"pow": {"effort": 2**33, "rounds": 1}})
+        self.load({"pow": {"effort": 8, "rounds": 8}})
+
+    def test_nobody_to_serve(self) -> None:
+        self.assertProblem("listen", {"listen": []})
+
+    def test_endpoints(self) -> None:
+        for endpoint in ("7777", "tcp:", "tcp:x", "upd:7777", "tcp:7777:color=red", "ssl:1"):
+            self.assertProblem("listen.0", {"listen": [endpoint]})
+            self.assertProblem("admin.listen", {"admin": {"listen": endpoint}})
+        self.load({"listen": ["tcp:0", "unix:/tmp/x", "tcp:0:interface=\\:\\:"]})
+
+    def test_keys(self) -> None:
+        self.assertProblem("keys.file", WOW_KEYS__FILE="/nonexistent")
+        self.assertProblem("keys", WOW_KEYS="short")
+        self.assertProblem("keys", WOW_KEYS="")
+        path = self.write(KEY)
+        Path(path).chmod(0o644)
+        self.assertProblem("keys.file", {"keys": {"file": path}})
+        Path(path).chmod(0o600)
+        self.load({"keys": {"file": path}})
+
+    def test_spent(self) -> None:
+        for url in ("", "lmdb:", "redis:x", "/var/spent", f"lmdb:{self.write('file')}"):
+            self.assertProblem("spent.url", {"spent": {"url": url}})
+
+    def test_sources(self) -> None:
+        self.assertProblem("quotes", {"quotes": {"sources": []}})
+        collection = {"type": "collection", "name": "a"}
+        self.assertProblem("quotes", {"quotes": {"sources": [collection, collection]}})
+        self.assertProblem("quotes", {"quotes": {"sources": [{**collection, "enabled": False}]}})
+        missing = {**collection, "file": "/nonexistent"}
+        self.assertProblem("quotes.sources.0.collection.file", {"quotes": {"sources": [missing]}})
+        self.assertProblem("quotes.sources.0", {"quotes": {"sources": [{"type": "oracle"}]}})
+
+    def test_http_sources(self) -> None:
+        good = {"type": "http", "name": "a", "url": "http://x/", "text": "t", "author": "a"}
+        self.load({"quotes": {"sources": [good]}})
+        for key, value in (("url", "ftp://x"), ("text", "["), ("timeout", 0), ("name", "a b")):
+            self.assertProblem(
+                f"quotes.sources.0.http.{key}", {"quotes": {"sources": [{**good, key: value}]}}
+            )
+        self.assertProblem(
+            "quotes.sources.a.headers.X-Key",
+            {"quotes": {"sources": [{**good, "headers": {"X-Key": "env:UNSET"}}]}},
+        )
+
+    def test_files(self) -> None:
+        for content in ("pow: [", "- a", "1", "\x00", "1: 2", "pow: *x"):
+            (problem,) = self.problems(content)
+            self.assertIn("/", problem)
+        self.assertRaises(ConfigError, config.load, "/nonexistent", {})
+
+    def test_no_secret_in_any_problem(self) -> None:
+        secret = "c2VjcmV0"
+        problems = self.problems(
+            {
+                "quotes": {
+                    "sources": [
+                        {"type": "http", "name": "a", "url": secret, "headers": {"X": [secret]}}
+                    ]
+                }
+            },
+            WOW_KEYS=secret,
+        )
+        self.assertNotIn(secret, " ".join(problems))
+
+    @given(
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+            lambda inner: (
+                st.lists(inner, max_size=3)
+                | st.dictionaries(
+                    st.sampled_from(
+                        ["listen", "pow", "limits", "effort", "quotes", "sources", "x"]
+                    ),
+                    inner,
+                    max_size=3,
+                )
+            ),
+            max_leaves=8,
+        )
+    )
+    def test_any_content(self, content: Any) -> None:
+        try:
+            settings = self.load(yaml.safe_dump(content))
+        except ConfigError as error:
+            self.assertTrue(error.problems)
+        else:
+            self.assertGreaterEqual(settings.pow.effort, settings.pow.rounds)
+
+
+class Secrets(Configured):
+    source = (
+        ("type", "http"),
+        ("name", "a"),
+        ("url", "https://user:password@x/?key=token"),
+        ("text", "t"),
+        ("author", "a"),
+    )
+
+    def test_found_where_they_are(self) -> None:
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        (directory / "api").write_text("from a credential\n")
+        environ = {"API": "from the environment", "CREDENTIALS_DIRECTORY": str(directory)}
+        for value, secret in (
+            ("plain: value", "plain: value"),
+            ("env:API", "from the environment"),
+            (f"file:{directory / 'api'}", "from a credential"),
+            ("credential:api", "from a credential"),
+        ):
+            self.assertEqual(config.reveal(value, environ), secret)
+
+    def test_missing(self) -> None:
+        for value in ("env:UNSET", "file:/nonexistent", "credential:x"):
+            missing = self.assertRaises(ValueError, config.reveal, value, {})
+            self.assertIn(value, str(missing))
+
+    def test_of_more_than_one_line(self) -> None:
+        for secret in ("", "a\r\nX-Header: b"):
+            self.assertRaises(ValueError, config.reveal, "env:A", {"A": secret})
+
+    def test_masked_when_shown(self) -> None:
+        headers = {"X-A": "plain-secret", "X-B": "env:API"}
+        settings = self.load(
+            {"quotes": {"sources": [{**dict(self.source), "headers": headers}]}}, API="api-secret"
+        )
+        shown = config.dump(settings)
+        for secret in ("plain-secret", "api-secret", "password", "token"):
+            self.assertNotIn(secret, shown)
+        self.assertIn("env:API", shown)
+        (source,) = settings.quotes.enabled
+        assert isinstance(source, Http)
+        self.assertEqual(source.headers["X-A"], "plain-secret")
+        self.assertIn("token", str(source.url))
+
+    def test_keys_are_not_shown(self) -> None:
+        self.assertNotIn(KEY, config.dump(self.load(WOW_KEYS=KEY)))
