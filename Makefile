@@ -1,0 +1,52 @@
+# The three commands of the README, and what developers need beside them.
+
+PYTHON ?= python3
+BIN = .venv/bin
+CONFIG ?= etc/wow.yaml
+
+.PHONY: help venv run quote test lint types check bench clean
+
+help:
+	@echo "make run    serve words of wisdom in the foreground (CONFIG=$(CONFIG))"
+	@echo "make quote  ask the server for one, from another terminal"
+	@echo "make test   run the unit tests, then the system tests"
+	@echo "make check  lint and types"
+	@echo "make bench  CPU per exchange, against a bare loop"
+	@echo "make clean  remove what the other commands made"
+
+# The stamp is older than the lists of dependencies when these have changed.
+.venv/stamp: setup.cfg setup.py pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "wow needs Python 3.11 or later; set PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+venv: .venv/stamp
+
+run: venv
+	$(BIN)/twistd --nodaemon --pidfile= wow --config $(CONFIG)
+
+# Quiet, so that `make quote | cat` is the quotation alone.
+quote:
+	@$(MAKE) --silent --no-print-directory venv >&2
+	@$(BIN)/wow quote
+
+test: venv
+	$(BIN)/trial wow
+	$(BIN)/trial tests
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: venv
+	$(BIN)/mypy
+
+check: lint types
+
+bench: venv
+	$(BIN)/python -m bench.ratio
+
+clean:
+	rm -rf .venv build dist *.egg-info _trial_temp* .mypy_cache .ruff_cache .hypothesis
