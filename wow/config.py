@@ -8,7 +8,7 @@ it is reported together, each by its key.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -36,6 +36,7 @@ from twisted.internet.endpoints import serverFromString
 
 from wow.pow import keys
 from wow.quotes.sources import load_collection
+from wow.secret import names_secret, reveal
 
 _PREFIX = "WOW_"
 # Holds keys, not a part of the configuration: see L{keys.find}.
@@ -117,7 +118,7 @@ def _masked_url(url: AnyHttpUrl) -> str:
 
 
 def _masked_header(value: str) -> str:
-    return value if value.partition(":")[0] in _SECRETS else _MASK
+    return value if names_secret(value) else _MASK
 
 
 Number = BeforeValidator(_refuse_booleans)
@@ -385,47 +386,6 @@ def _key_problems(environ: Mapping[str, str]) -> Iterator[str]:
         keys.find(None, environ)
     except keys.BadKey as bad:
         yield f"keys: {bad}"
-
-
-# Secrets
-
-
-def _from_file(path: str, environ: Mapping[str, str]) -> str:
-    return Path(path).read_text().strip()
-
-
-def _from_credential(name: str, environ: Mapping[str, str]) -> str:
-    return (Path(environ["CREDENTIALS_DIRECTORY"]) / name).read_text().strip()
-
-
-def _from_environment(name: str, environ: Mapping[str, str]) -> str:
-    return environ[name]
-
-
-_SECRETS: dict[str, Callable[[str, Mapping[str, str]], str]] = {
-    "env": _from_environment,
-    "file": _from_file,
-    "credential": _from_credential,
-}
-
-
-def reveal(value: str, environ: Mapping[str, str]) -> str:
-    """
-    A value as it stands, or the secret that it names.
-
-    @param value: C{env:NAME}, C{file:PATH}, C{credential:NAME}, or the value itself.
-    @raise ValueError: if there is no such secret; the message does not show it.
-    """
-    kind, _, name = value.partition(":")
-    if kind not in _SECRETS:
-        return value
-    try:
-        secret = _SECRETS[kind](name, environ)
-    except (KeyError, OSError, ValueError) as missing:
-        raise ValueError(f"there is no secret at {value} ({type(missing).__name__})") from None
-    if not secret or not secret.isprintable():
-        raise ValueError(f"the secret at {value} is empty or not one line of text")
-    return secret
 
 
 def _secret_problems(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:

@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from wow import config
 from wow.config import ConfigError, Http, Settings
+from wow.secret import reveal
 
 SHIPPED = Path(__file__).parents[2] / "etc" / "wow.yaml"
 KEY = "A" * 43 + "="
@@ -286,16 +287,16 @@ class Secrets(Configured):
             (f"file:{directory / 'api'}", "from a credential"),
             ("credential:api", "from a credential"),
         ):
-            self.assertEqual(config.reveal(value, environ), secret)
+            self.assertEqual(reveal(value, environ), secret)
 
     def test_missing(self) -> None:
         for value in ("env:UNSET", "file:/nonexistent", "credential:x"):
-            missing = self.assertRaises(ValueError, config.reveal, value, {})
+            missing = self.assertRaises(ValueError, reveal, value, {})
             self.assertIn(value, str(missing))
 
     def test_of_more_than_one_line(self) -> None:
         for secret in ("", "a\r\nX-Header: b"):
-            self.assertRaises(ValueError, config.reveal, "env:A", {"A": secret})
+            self.assertRaises(ValueError, reveal, "env:A", {"A": secret})
 
     def test_masked_when_shown(self) -> None:
         headers = {"X-A": "plain-secret", "X-B": "env:API"}

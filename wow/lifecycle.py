@@ -1,0 +1,146 @@
+"""
+How the parts of a server start and stop: in order, with nothing left half done.
+
+Parts are started in order and stopped the other way round, one after the
+other: first no new client is taken, then the exchanges under way are
+finished, and metrics and health answer until the last.
+"""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+from structlog.typing import FilteringBoundLogger
+from twisted.application.service import MultiService, Service
+from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.logger import ILogObserver
+from twisted.python.components import Componentized
+from twisted.python.failure import Failure
+
+from wow import __version__
+from wow.logs import Observer
+from wow.pow.spent import CannotOpen
+from wow.server import Gate
+
+
+class Ordered(MultiService):
+    """
+    Services that are started in order, and stopped in the opposite order, each
+    when the one after it has stopped.
+    """
+
+    def __init__(self, log: FilteringBoundLogger) -> None:
+        super().__init__()
+        self._log = log
+
+    def setServiceParent(self, parent: Any) -> None:
+        # The one place where twistd shows the application, whose log it will
+        # open next.
+        if isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, Observer(self._log))
+        super().setServiceParent(parent)
+
+    def startService(self) -> None:
+        try:
+            super().startService()
+        except CannotOpen as failed:
+            self._log.error("cannot_start", reason=str(failed))
+            raise SystemExit(1) from None
+        self._log.info("started", version=__version__)
+
+    @inlineCallbacks
+    def stopService(self) -> Any:
+        Service.stopService(self)
+        self._log.info("stopping")
+        for service in reversed(list(self)):
+            try:
+                yield maybeDeferred(service.stopService)
+            except Exception:
+                self._log.error("stop_failed", service=type(service).__name__, exc_info=True)
+        self._log.info("stopped")
+
+
+class Listener(Service):
+    """
+    One listening endpoint. If it cannot listen, the process ends: a server
+    that runs and serves nobody helps nobody.
+    """
+
+    _failed = False
+
+    def __init__(
+        self, reactor: Any, endpoint: str, factory: IProtocolFactory, log: FilteringBoundLogger
+    ) -> None:
+        self._reactor = reactor
+        self._endpoint = endpoint
+        self._factory = factory
+        self._log = log
+        self._port: IListeningPort | None = None
+
+    def privilegedStartService(self) -> None:
+        """
+        Listen, while ports below 1024 may still be had.
+
+        @raise SystemExit: if that is not possible.
+        """
+        listening = serverFromString(self._reactor, self._endpoint).listen(self._factory)
+        listening.addCallbacks(self._listening, self._cannot_listen)
+        if self._failed:
+            raise SystemExit(1)
+
+    def _listening(self, port: IListeningPort) -> None:
+        self._port = port
+        address = port.getHost()
+        self._log.info(
+            "listening",
+            endpoint=self._endpoint,
+            host=getattr(address, "host", getattr(address, "name", None)),
+            port=getattr(address, "port", None),
+        )
+
+    def _cannot_listen(self, failure: Failure) -> None:
+        reason = failure.getErrorMessage()
+        self._log.error("cannot_listen", endpoint=self._endpoint, reason=reason)
+        self._failed = True
+        # Endpoints that take their time may fail after the start.
+        if self._reactor.running:
+            self._reactor.stop()
+
+    def stopService(self) -> Deferred[Any]:
+        super().stopService()
+        port, self._port = self._port, None
+        return maybeDeferred(port.stopListening) if port else maybeDeferred(lambda: None)
+
+
+class Drain(Service):
+    """Finishes the exchanges under way when the server stops."""
+
+    def __init__(self, gate: Gate, within: float, log: FilteringBoundLogger) -> None:
+        self._gate = gate
+        self._within = within
+        self._log = log
+
+    def stopService(self) -> Deferred[None]:
+        super().stopService()
+        self._log.info("draining", connections=self._gate.guard.connections, within=self._within)
+        return self._gate.drain(self._within)
+
+
+class Hangup(Service):
+    """Keeps SIGHUP from ending the process, which is what it does where nobody cares for it."""
+
+    def __init__(self, reactor: Any, log: FilteringBoundLogger) -> None:
+        self._reactor = reactor
+        self._log = log
+
+    def startService(self) -> None:
+        super().startService()
+        signal.signal(signal.SIGHUP, self._received)
+
+    def _received(self, *_: Any) -> None:
+        self._reactor.callFromThread(
+            self._log.warning, "sighup_ignored", reason="to change the configuration, restart"
+        )
