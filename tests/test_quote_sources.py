@@ -507,10 +507,10 @@ class Living(Case):
         self.assertEqual(
             changes,
             [
-                ("collection", REFUSED),
-                ("api", "recovered"),
+                ("collection", "first quotes"),
+                ("api", "preferred"),
                 ("collection", "the API answered with status 500"),
-                ("api", "recovered"),
+                ("api", "preferred"),
             ],
         )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Sequence
 from itertools import takewhile
+from typing import Any
 
 from attrs import frozen
 from prometheus_client import Counter, Gauge
@@ -113,7 +114,8 @@ class QuoteService(Service):
     def startService(self) -> None:
         """Begin to fill the pool. Sources that answer at once have filled it on return."""
         super().startService()
-        self._ticking.start(_TICK)
+        self._begin(self._start_with_the_last())
+        self._ticking.start(_TICK, now=False)
 
     def stopService(self) -> Deferred[None]:
         """
@@ -189,8 +191,11 @@ class QuoteService(Service):
 
     def _refill(self) -> None:
         if self.running and self._refilling is None and len(self._fresh) <= self._low_water:
-            self._refilling = refilling = self._ask_in_turn()
-            refilling.addErrback(self._refill_broke).addCallback(self._refilled)
+            self._begin(self._ask_in_turn(self._supplies))
+
+    def _begin(self, refilling: Deferred[None]) -> None:
+        self._refilling = refilling
+        refilling.addErrback(self._refill_broke).addCallback(self._refilled)
 
     def _refill_broke(self, failure: Failure) -> None:
         self._log.error("quotes_refill_broke", exc_info=failure)
@@ -199,8 +204,16 @@ class QuoteService(Service):
         self._refilling = None
 
     @inlineCallbacks
-    def _ask_in_turn(self) -> Generator[Deferred[bool], bool, None]:
-        for supply in self._supplies:
+    def _start_with_the_last(self) -> Generator[Deferred[Any], Any, None]:
+        # The source of last resort is as a rule the one that answers at once.
+        # So the first clients are served while a better one takes its time.
+        yield self._ask_in_turn(self._supplies[-1:])
+        if self.running:
+            yield self._ask_in_turn(self._supplies[:-1])
+
+    @inlineCallbacks
+    def _ask_in_turn(self, supplies: Sequence[Supply]) -> Generator[Deferred[bool], bool, None]:
+        for supply in supplies:
             if supply.breaker.ready():
                 filled = yield self._ask(supply)
                 if filled or not self.running:
@@ -221,6 +234,10 @@ class QuoteService(Service):
         supply.breaker.succeeded()
         self._fetches.labels(name, "ok").inc()
         self._errors.pop(name, None)
+        if name != self.lives_from:
+            # What is left of another source's is kept for repeats.
+            self._served.extend(self._fresh)
+            self._fresh.clear()
         self._fresh.extend(quotes[: self._pool_size - len(self._fresh)])
         self._live_from(name)
         return True
@@ -246,7 +263,7 @@ class QuoteService(Service):
             return
         reason = self._why_not_before(name)
         if reason is None:
-            reason, tell = "recovered" if before else "first quotes", self._log.info
+            reason, tell = "preferred" if before else "first quotes", self._log.info
         else:
             tell = self._log.warning
         tell("quotes_source_changed", source=name, instead_of=before, reason=reason)

@@ -219,9 +219,26 @@ class Refilling(Case):
         """While a source is being asked, nobody is asked."""
         source, other = Scripted("a", Deferred), Scripted("b", self.gives("b", 5))
         self.start(source, other)
+        self.take(5)
+        self.clock.pump([1] * 10)
+        self.take(5)
+        self.assertEqual((source.asked, other.asked), (1, 1))
+
+    def test_cold_start(self) -> None:
+        """While the first source takes its time, clients live from the last."""
+        first: Deferred[list[Quote]] = Deferred()
+        self.start(Scripted("a", lambda: first), Scripted("b", self.gives("b", 10)))
+        self.assertEqual((self.service.lives_from, len(self.take(20))), ("b", 20))
+        first.callback([Quote("better", "", "a")])
+        self.assertEqual((self.service.lives_from, self.take(1)), ("a", ["better"]))
+
+    def test_cold_start_from_one_source(self) -> None:
+        """The only source is the last, and is asked once."""
+        source = Scripted("a", Deferred)
+        self.start(source)
         self.clock.pump([1] * 10)
         self.failureResultOf(self.service.prepare(b""), errors.Unavailable)
-        self.assertEqual((source.asked, other.asked), (1, 0))
+        self.assertEqual(source.asked, 1)
 
     def test_no_waiting(self) -> None:
         """While a source is being asked, clients get what there is."""
@@ -231,20 +248,24 @@ class Refilling(Case):
         self.take(20)
 
     def test_order(self) -> None:
-        """The first source that gives ends the pass."""
+        """The first source that gives ends the pass. At the start, the last comes first."""
         sources = [
             Scripted("a", broken),
             Scripted("b", self.gives("b", 50)),
             Scripted("c", self.gives("c", 50)),
         ]
         self.start(*sources)
-        self.assertEqual([source.asked for source in sources], [1, 1, 0])
+        self.assertEqual([source.asked for source in sources], [1, 1, 1])
+        self.take(6)
+        self.assertEqual([source.asked for source in sources], [1, 2, 1])
         self.assertEqual(self.service.lives_from, "b")
 
     def test_late_answer(self) -> None:
         """A source may take its time; the next is asked when it has failed."""
         first: Deferred[list[Quote]] = Deferred()
-        self.start(Scripted("a", lambda: first), Scripted("b", self.gives("b", 50)))
+        self.start(
+            Scripted("a", lambda: first), Scripted("b", self.gives("b", 50)), Scripted("c", broken)
+        )
         self.assertIs(self.service.lives_from, None)
         first.errback(SourceFailed("late"))
         self.assertEqual(self.service.lives_from, "b")
@@ -274,9 +295,9 @@ class Refilling(Case):
         self.take(5)
         self.clock.pump([1] * 9)
         self.take(5)
-        self.assertEqual((first.asked, second.asked), (1, 0))
+        self.assertEqual((first.asked, second.asked), (1, 1))
         self.clock.pump([1] * 2)
-        self.assertEqual((first.asked, second.asked), (2, 0))
+        self.assertEqual((first.asked, second.asked), (2, 1))
 
     def test_recovers_by_itself(self) -> None:
         """Without any client, the pool fills once a source is back."""
@@ -335,7 +356,7 @@ class Stopping(Case):
         second = Scripted("b", self.gives("b", 10))
         self.start(first, second)
         self.successResultOf(self.service.stopService())
-        self.assertEqual((len(cancelled), second.asked), (1, 0))
+        self.assertEqual((len(cancelled), second.asked), (1, 1))
         self.assertEqual(self.service.status().sources[0].last_error, None)
         self.assertEqual(self.lines("quotes_source_failed"), [])
         self.assertEqual(self.clock.getDelayedCalls(), [])
@@ -418,10 +439,10 @@ class Telling(Case):
         self.clock.advance(2)
         self.take(50)
         self.assertEqual(
-            self.lines("quotes_source_changed")[1:],
+            self.lines("quotes_source_changed")[2:],
             [
                 {"source": "b", "instead_of": "a", "reason": "no luck", "log_level": "warning"},
-                {"source": "a", "instead_of": "b", "reason": "recovered", "log_level": "info"},
+                {"source": "a", "instead_of": "b", "reason": "preferred", "log_level": "info"},
             ],
         )
 
