@@ -52,6 +52,7 @@ class Server:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            preexec_fn=heed_interrupts,
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -221,6 +222,11 @@ def test_environment(changes: Mapping[str, str]) -> dict[str, str]:
         "WOW_LIMITS__BURST": "10000",
         **changes,
     }
+
+
+def heed_interrupts() -> None:
+    """Undo what a shell does to what it runs in the background: to have it ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

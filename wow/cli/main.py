@@ -1,0 +1,250 @@
+"""
+The C{wow} command: ask a server, make a key, check a configuration.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+from collections.abc import Callable, Sequence
+from math import inf
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wow import __version__
+from wow.cli.exits import EXPLAINED, Exit, complain, put
+
+if TYPE_CHECKING:
+    from wow.config import Settings
+    from wow.pow.solver import ISolver
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """
+    Run the command.
+
+    @param argv: the words after C{wow}; by default those of this process.
+    @return: the exit code, an L{Exit} or 143.
+    @raise SystemExit: for a wrong command line, and after C{--help} and C{--version}.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # What the terminal's character set lacks is shown as an escape.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    options = _parser().parse_args(argv)
+    try:
+        code: int = options.command(options)
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+    except BrokenPipeError:
+        _drop_output()
+        return Exit.BROKEN_PIPE
+    except OSError as failed:
+        complain(f"the output cannot be written: {failed.strerror}")
+        _drop_output()
+        return Exit.REFUSED
+    return code
+
+
+def _drop_output() -> None:
+    # Or the interpreter, at its end, tries once more and complains.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="wow",
+        description="Words of wisdom, for a little work.",
+        epilog=EXPLAINED,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"wow {__version__}")
+
+    def help_out(_: argparse.Namespace) -> int:
+        parser.print_help(sys.stderr)
+        return Exit.USAGE
+
+    parser.set_defaults(command=help_out)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    _add_quote(commands)
+    _add_keygen(commands)
+    _add_config(commands)
+    return parser
+
+
+# wow quote
+
+
+def _add_quote(commands: Any) -> None:
+    quote = commands.add_parser(
+        "quote",
+        help="ask a server for a quote",
+        description="Ask a server for a quote, and do the work that it wants for it.",
+        epilog=EXPLAINED,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    quote.set_defaults(command=_quote)
+    quote.add_argument(
+        "endpoint",
+        nargs="?",
+        default="tcp:127.0.0.1:7777",
+        metavar="ENDPOINT",
+        help="HOST:PORT, or a client endpoint of Twisted's such as tls:HOST:PORT or unix:/PATH"
+        " (default: %(default)s)",
+    )
+    add = quote.add_argument
+    add("--count", type=_whole, default=1, metavar="N", help="quotes over one connection (1)")
+    add("--json", action="store_true", help="a JSON object a line, with text, author and source")
+    add(
+        "--timeout",
+        type=_seconds,
+        default=120.0,
+        metavar="SECONDS",
+        help="to wait for the connection, and for each quote (120)",
+    )
+    add("--processes", type=_whole, metavar="N", help="that solve puzzles (one a core)")
+    add(
+        "--max-effort",
+        type=_effort,
+        default=2**26,
+        metavar="HASHES",
+        help="the most work to do for a quote (2^26)",
+    )
+
+
+def _whole(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text[:20]) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text[:20])
+
+
+def _effort(text: str) -> int:
+    base, power, exponent = text.replace("**", "^").partition("^")
+    if not power:
+        return _whole(base)
+    if base != "2" or not exponent.isdigit() or int(exponent[:4]) > 64:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of hashes nor 2^0 to 2^64")
+    return int(2 ** int(exponent))
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0
+    if not 0 < seconds < inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds over 0")
+    return seconds
+
+
+def _quote(options: argparse.Namespace) -> int:
+    # Twisted takes a while to import, which the other commands need not wait for.
+    from twisted.internet import reactor
+
+    from wow.cli import asking
+    from wow.client import Limits
+    from wow.pow.solver import Solver
+
+    try:
+        endpoint = asking.parse_endpoint(reactor, options.endpoint)
+    except ValueError as wrong:
+        complain(str(wrong))
+        return Exit.USAGE
+    asker = asking.Asking(
+        endpoint=endpoint,
+        solver=_shown(Solver(reactor, options.processes), reactor),
+        clock=reactor,
+        limits=Limits(options.max_effort, options.timeout),
+        count=options.count,
+        render=asking.render_json if options.json else asking.render,
+    )
+    return asking.run(reactor, asker.run, options.endpoint)
+
+
+def _shown(solver: ISolver, clock: Any) -> ISolver:
+    if not sys.stderr.isatty():
+        return solver
+    from rich.console import Console
+
+    from wow.cli.progress import VisibleSolver
+
+    console = Console(stderr=True)
+    return VisibleSolver(solver, console, clock) if console.is_interactive else solver
+
+
+# wow keygen
+
+
+def _add_keygen(commands: Any) -> None:
+    about = "Make a new random key, in a file of its own that only its owner can read."
+    keygen = commands.add_parser("keygen", help="make a key for a server", description=about)
+    keygen.set_defaults(command=_keygen)
+    keygen.add_argument("file", type=Path, metavar="FILE", help="must not exist yet")
+
+
+def _keygen(options: argparse.Namespace) -> int:
+    from wow.pow import keys
+
+    try:
+        _write_new(options.file, keys.encode(keys.generate()) + "\n")
+    except FileExistsError:
+        complain(f"{options.file} exists and is not overwritten: name another, or move it away")
+        return Exit.REFUSED
+    except OSError as failed:
+        complain(f"{options.file} cannot be written: {failed.strerror}")
+        return Exit.REFUSED
+    put(f"A new key is in {options.file}. To use it, set in the configuration:")
+    put(f"keys:\n  file: {options.file.absolute()}")
+    return Exit.DONE
+
+
+def _write_new(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with open(descriptor, "w", encoding="ascii") as file:  # noqa: PTH123, it is open
+            file.write(text)
+    except OSError:
+        # A disk that is full leaves a piece of a key.
+        path.unlink()
+        raise
+
+
+# wow config
+
+
+def _add_config(commands: Any) -> None:
+    config = commands.add_parser("config", help="check or show a server's configuration")
+    actions = config.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, command, about in (
+        ("check", _check, "say what is wrong with a configuration"),
+        ("show", _show, "show the configuration in force, without its secrets"),
+    ):
+        action = actions.add_parser(name, help=about, description=f"{about.capitalize()}.")
+        action.set_defaults(command=command)
+        action.add_argument(
+            "--config", metavar="FILE", help="YAML; WOW_... in the environment goes before it"
+        )
+
+
+def _check(options: argparse.Namespace) -> int:
+    return _with_settings(options, lambda settings: "ok")
+
+
+def _show(options: argparse.Namespace) -> int:
+    from wow import config
+
+    return _with_settings(options, lambda settings: config.dump(settings).rstrip("\n"))
+
+
+def _with_settings(options: argparse.Namespace, text: Callable[[Settings], str]) -> int:
+    from wow import config
+
+    try:
+        settings = config.load(options.config, os.environ)
+    except config.ConfigError as wrong:
+        for problem in wrong.problems:
+            complain(problem)
+        return Exit.REFUSED
+    put(text(settings))
+    return Exit.DONE
