@@ -1,3 +1,3 @@
 from twisted.application.service import ServiceMaker
 
-wow = ServiceMaker("wow", "wow.tap", "A price on asking: proof of work in front of a TCP service", "wow")
+wow = ServiceMaker("wow", "wow.tap", "A price on asking: proof of work before a TCP service", "wow")
