@@ -331,10 +331,11 @@ class Loading(SynchronousTestCase):
         self.assertEqual(load_collection(str(self.path)), [("one", "")])
 
     def test_embedded(self) -> None:
-        """There is a collection without any file, and nothing in it is there twice."""
+        """There is a collection without any file: large, all with authors, nothing twice."""
         quotes = load_collection(None)
-        self.assertGreater(len(quotes), 50)
+        self.assertGreaterEqual(len(quotes), 200)
         self.assertEqual(len({text for text, _ in quotes}), len(quotes))
+        self.assertTrue(all(author for _, author in quotes))
 
     def test_no_file(self) -> None:
         """A file that is not there is named."""
