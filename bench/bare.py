@@ -6,7 +6,7 @@ time-outs, no limits, no metrics, no log, no quotes, no mark. What wow costs
 above this is the price of being a service.
 
 Run as C{python -m bench.bare DIRECTORY}; it prints its port and serves until
-its standard input is closed.
+it is terminated.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from typing import Any
 
 import lmdb
 import msgspec
-from twisted.internet import reactor, stdio
+from twisted.internet import reactor
 from twisted.internet.interfaces import IAddress
-from twisted.internet.protocol import Protocol, ServerFactory
+from twisted.internet.protocol import ServerFactory
 from twisted.protocols.basic import Int32StringReceiver
 
 from wow.wire import Challenge, ClientMessage, Quote, Solution
@@ -92,16 +92,10 @@ class BareFactory(ServerFactory):
         return Bare(self._store)
 
 
-class UntilClosed(Protocol):
-    def connectionLost(self, reason: object = None) -> None:
-        reactor.stop()
-
-
 def main(directory: str) -> None:
     store = lmdb.open(directory, map_size=2**30, sync=False)
     port = reactor.listenTCP(0, BareFactory(store), backlog=1024, interface="127.0.0.1")
     print(port.getHost().port, flush=True)  # type: ignore[attr-defined]
-    stdio.StandardIO(UntilClosed())
     reactor.run()
 
 

@@ -3,7 +3,9 @@ A closed loop of exchanges: so many clients at a time, each with one exchange af
 
 The servers measured with it ask one hash a round, so that any nonce solves
 it: what is measured is the server. Clients come from many addresses of
-127.0.0.0/8.
+127.0.0.0/8. The generator never sleeps: waking a process on another core is
+charged to the one that writes to it, and on a virtual machine costs as much
+as the exchange.
 """
 
 from __future__ import annotations

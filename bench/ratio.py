@@ -59,7 +59,6 @@ def started(command: list[str], directory: str, **environ: str) -> Iterator[subp
         command,
         cwd=directory,
         env={**os.environ, "PYTHONPATH": str(Path.cwd()), **environ},
-        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
