@@ -377,7 +377,7 @@ class Operators(Running):
             ("wow_price_hashes", 64),
             ("wow_connections", 1),
             ("wow_clients", 1),
-            ('wow_quotes_served_total{source="collection"}', 1),
+            ('wow_quotes_taken_total{source="collection"}', 1),
             ("wow_spent_usable", 1),
         ):
             self.assertEqual(server.metric(line), value, line)

@@ -74,9 +74,11 @@ def _refuse_fractions(value: Any) -> Any:
 
 def _check_endpoint(text: str) -> str:
     try:
-        serverFromString(None, text)
+        endpoint = serverFromString(None, text)
     except Exception as bad:
         raise ValueError(f"{text!r} is no server endpoint of Twisted's: {bad}") from None
+    if not 0 <= getattr(endpoint, "_port", 0) <= 65535:
+        raise ValueError(f"{text!r} has no such port: there are 0 to 65535")
     return text
 
 
@@ -95,7 +97,10 @@ def _check_spent(url: str) -> str:
     if scheme != "lmdb" or not path:
         raise ValueError("must be lmdb:PATH")
     directory = Path(path).absolute()
-    existing = next(place for place in (directory, *directory.parents) if place.exists())
+    try:
+        existing = next(place for place in (directory, *directory.parents) if place.exists())
+    except OSError as bad:
+        raise ValueError(f"{bad.strerror}") from None
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise ValueError(f"{directory} cannot be used: {existing} is not a writable directory")
     return url
@@ -112,7 +117,7 @@ def _check_expression(expression: str) -> str:
 def _masked_url(url: AnyHttpUrl) -> str:
     # APIs take keys in either part.
     shown = str(url)
-    for secret in (url.query, url.password, url.username):
+    for secret in (url.fragment, url.query, url.password, url.username):
         shown = shown.replace(secret, _MASK) if secret else shown
     return shown
 
@@ -134,7 +139,7 @@ SourceName = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,32}$")]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 class Admin(_Section):
@@ -283,13 +288,23 @@ class Settings(BaseSettings):
     )
 
     listen: Annotated[list[Endpoint], Field(min_length=1)] = ["tcp:7777"]
-    admin: Admin = Admin()
-    pow: Pow = Pow()
-    keys: Keys = Keys()
-    spent: Spent = Spent()
-    limits: Limits = Limits()
+    admin: Admin = Field(default_factory=Admin)
+    pow: Pow = Field(default_factory=Pow)
+    keys: Keys = Field(default_factory=Keys)
+    spent: Spent = Field(default_factory=Spent)
+    limits: Limits = Field(default_factory=Limits)
     quotes: Quotes = Field(default_factory=Quotes)
-    log: Log = Log()
+    log: Log = Field(default_factory=Log)
+
+
+def _misspelt(environ: Mapping[str, str]) -> Iterator[str]:
+    """What would be taken for a stranger's variable, and was meant for us."""
+    for section, field in Settings.model_fields.items():
+        for key in getattr(field.annotation, "model_fields", ()):
+            name = f"{_PREFIX}{section}_{key}".upper()
+            if name in environ:
+                meant = f"{_PREFIX}{section}__{key}".upper()
+                yield f"{name}: unknown variable; with two underlines, {meant}, it is a setting"
 
 
 # Sources of settings
@@ -342,9 +357,12 @@ def load(path: str | None, environ: Mapping[str, str]) -> Settings:
         def settings_customise_sources(
             cls, settings_cls: type[BaseSettings], *_: Any, **__: Any
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return _Environment(settings_cls, environ), InitSettingsSource(settings_cls, content)
+            # A section that is not there is not checked, and whether the
+            # default place can be used depends on where this runs.
+            given = {"spent": {}, **content}
+            return _Environment(settings_cls, environ), InitSettingsSource(settings_cls, given)
 
-    problems = list(_key_problems(environ))
+    problems = [*_key_problems(environ), *_misspelt(environ)]
     try:
         settings = Sourced()
     except ValidationError as invalid:
@@ -358,11 +376,11 @@ def load(path: str | None, environ: Mapping[str, str]) -> Settings:
 
 def _read(path: str) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(Path(path).read_bytes())
+        content = yaml.load(Path(path).read_bytes(), _Loader)  # noqa: S506 (it is a SafeLoader)
     except OSError as failed:
         raise ConfigError([f"{path} cannot be read: {failed.strerror}"]) from None
-    except (yaml.YAMLError, ValueError) as bad:
-        raise ConfigError([f"{path} is not YAML: {' '.join(str(bad).split())}"]) from None
+    except (yaml.YAMLError, ValueError, RecursionError) as bad:
+        raise ConfigError([f"{path} is not YAML: {_where(bad)}"]) from None
     if content is None:
         return {}
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
@@ -370,12 +388,46 @@ def _read(path: str) -> dict[str, Any]:
     return content
 
 
+class _RepeatedKey(yaml.MarkedYAMLError):
+    pass
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key stands once in a mapping."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise _RepeatedKey(None, None, "a key stands there twice", key.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _where(bad: Exception) -> str:
+    # Nothing of the lines themselves is shown: one may hold a secret.
+    mark = getattr(bad, "problem_mark", None)
+    place = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+    telling = (yaml.scanner.ScannerError, yaml.parser.ParserError, _RepeatedKey)
+    problem = bad.problem if isinstance(bad, telling) else type(bad).__name__
+    return f"{problem}{place}"
+
+
 def _problems(invalid: ValidationError) -> Iterator[str]:
     # Values are not repeated: one may be a secret.
     for error in invalid.errors(include_url=False, include_input=False, include_context=False):
-        key = ".".join(str(part) for part in error["loc"])
+        key = _key(error["loc"])
         message = _WORDS.get(error["type"], error["msg"].removeprefix("Value error, "))
         yield f"{key}: {message}"
+
+
+def _key(location: tuple[int | str, ...]) -> str:
+    parts = [str(part) for part in location]
+    if "headers" in parts:
+        # A header written without its space is all key, its secret with it.
+        parts = parts[: parts.index("headers") + 1]
+    return ".".join(parts)
 
 
 _WORDS = {"extra_forbidden": "unknown key", "missing": "is missing"}

@@ -9,6 +9,7 @@ finished, and metrics and health answer until the last.
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from typing import Any
 
 from structlog.typing import FilteringBoundLogger
@@ -24,6 +25,10 @@ from wow import __version__
 from wow.logs import Observer
 from wow.pow.spent import CannotOpen
 from wow.server import Gate
+
+
+class CannotStart(Exception):
+    """The server cannot start. Why is in the log; the message says it again."""
 
 
 class Ordered(MultiService):
@@ -48,7 +53,7 @@ class Ordered(MultiService):
             super().startService()
         except CannotOpen as failed:
             self._log.error("cannot_start", reason=str(failed))
-            raise SystemExit(1) from None
+            raise CannotStart(str(failed)) from None
         self._log.info("started", version=__version__)
 
     @inlineCallbacks
@@ -84,12 +89,12 @@ class Listener(Service):
         """
         Listen, while ports below 1024 may still be had.
 
-        @raise SystemExit: if that is not possible.
+        @raise CannotStart: if that is not possible.
         """
         listening = serverFromString(self._reactor, self._endpoint).listen(self._factory)
         listening.addCallbacks(self._listening, self._cannot_listen)
         if self._failed:
-            raise SystemExit(1)
+            raise CannotStart(f"cannot listen on {self._endpoint}")
 
     def _listening(self, port: IListeningPort) -> None:
         self._port = port
@@ -129,18 +134,27 @@ class Drain(Service):
         return self._gate.drain(self._within)
 
 
-class Hangup(Service):
-    """Keeps SIGHUP from ending the process, which is what it does where nobody cares for it."""
+class Signals(Service):
+    """
+    Takes the signals that would end the process where nobody cares for them:
+    SIGHUP, to no effect yet, and SIGUSR1, which starts a new log file as it
+    does with C{twistd}'s own.
+    """
 
-    def __init__(self, reactor: Any, log: FilteringBoundLogger) -> None:
+    def __init__(
+        self, reactor: Any, rotate: Callable[[], object], log: FilteringBoundLogger
+    ) -> None:
+        """
+        @param rotate: starts a new log file.
+        """
         self._reactor = reactor
+        self._rotate = rotate
         self._log = log
 
     def startService(self) -> None:
         super().startService()
-        signal.signal(signal.SIGHUP, self._received)
+        signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._hung_up))
+        signal.signal(signal.SIGUSR1, lambda *_: self._reactor.callFromThread(self._rotate))
 
-    def _received(self, *_: Any) -> None:
-        self._reactor.callFromThread(
-            self._log.warning, "sighup_ignored", reason="to change the configuration, restart"
-        )
+    def _hung_up(self) -> None:
+        self._log.warning("sighup_ignored", reason="to change the configuration, restart")

@@ -7,6 +7,7 @@ and escaped, so that it can neither flood a line nor forge another.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Mapping
 from typing import Any, TextIO, cast
@@ -31,22 +32,53 @@ _LEVELS: Mapping[Any, int] = {
 }
 
 
-def make_logger(file: TextIO, level: str, layout: str) -> FilteringBoundLogger:
+class LogFile:
+    """
+    What a log is written to, on whose failures nothing depends: a full disk
+    costs lines, not clients.
+    """
+
+    def __init__(self, file: Any) -> None:
+        """
+        @param file: a text stream, or a file of Twisted's with its own rotation.
+        """
+        self._file = file
+
+    def isatty(self) -> bool:
+        """Whether a person reads it as it is written."""
+        isatty = getattr(self._file, "isatty", None)
+        return isatty is not None and isatty()
+
+    def write(self, line: str) -> None:
+        """Write a line, or lose it."""
+        with contextlib.suppress(OSError):
+            self._file.write(line)
+
+    def flush(self) -> None:
+        """See to it that what was written is there, or lose it."""
+        with contextlib.suppress(OSError):
+            self._file.flush()
+
+
+def make_logger(stream: Any, level: str, layout: str) -> FilteringBoundLogger:
     """
     Make the logger that is handed to every part of a server.
 
+    @param stream: see L{LogFile}.
     @param level: C{debug}, C{info}, C{warning} or C{error}; what is below is dropped.
     @param layout: C{json}, C{console}, or C{auto}: console if the file is a terminal.
     """
-    console = layout == "console" or (layout == "auto" and file.isatty())
+    file = LogFile(stream)
+    colors = file.isatty()
+    console = layout == "console" or (layout == "auto" and colors)
     logger = structlog.wrap_logger(
-        structlog.WriteLogger(file),
+        structlog.WriteLogger(cast(TextIO, file)),
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _format_failure,
             _tame,
-            _render_for_person(file) if console else structlog.processors.JSONRenderer(),
+            _render_for_person(colors) if console else structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,
@@ -54,9 +86,9 @@ def make_logger(file: TextIO, level: str, layout: str) -> FilteringBoundLogger:
     return cast(FilteringBoundLogger, logger.bind())
 
 
-def _render_for_person(file: TextIO) -> Processor:
+def _render_for_person(colors: bool) -> Processor:
     return structlog.dev.ConsoleRenderer(
-        colors=file.isatty(), exception_formatter=structlog.dev.plain_traceback, sort_keys=False
+        colors=colors, exception_formatter=structlog.dev.plain_traceback, sort_keys=False
     )
 
 

@@ -105,7 +105,7 @@ class Metrics:
         }
         durations = Histogram(
             "wow_answer_duration_seconds",
-            "From a frame read to its answer written, by kind of message.",
+            "From a frame read to its answer written, where it was not refused.",
             ["type"],
             buckets=_DURATIONS,
             registry=registry,
@@ -136,8 +136,11 @@ class Metrics:
             "wow_clients", "Address prefixes in the clients table.", registry=registry
         )
 
-        self.quotes_served = Counter(
-            "wow_quotes_served", "Quotes handed out, by source.", ["source"], registry=registry
+        self.quotes_taken = Counter(
+            "wow_quotes_taken",
+            "Quotes taken from the pool for a solution, by source.",
+            ["source"],
+            registry=registry,
         )
         self.quotes_pooled = Gauge(
             "wow_quotes_pooled", "Quotes in the pool not yet served.", registry=registry

@@ -8,6 +8,7 @@ what a connection can make the server keep is bounded by one read.
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 from attrs import frozen
@@ -26,7 +27,7 @@ from wow.errors import Busy, FrameTooLarge, Internal, Refused, ShuttingDown, Tim
 from wow.guard import Guard
 from wow.metrics import Metrics
 from wow.pow.service import ProofOfWork
-from wow.pow.token import bind
+from wow.pow.token import UNBOUND, bind
 
 
 @frozen
@@ -60,9 +61,10 @@ class GateProtocol(Int32StringReceiver, TimeoutMixin):
     _admitted = False
     _awaiting = False
     _choked = False
-    _challenged = False
+    _challenges = 0
     _closing = False
     _unbuffered = False
+    _prefix = UNBOUND
     _message = "connection"
 
     def __init__(self, gate: Gate) -> None:
@@ -77,8 +79,10 @@ class GateProtocol(Int32StringReceiver, TimeoutMixin):
     def connectionMade(self) -> None:
         now = self._gate.clock.seconds()
         self._ends = now + self._limits.lifetime
-        self._deadline = self._fires = now
-        self._unbuffered = hasattr(self.transport, "writeSomeData")
+        self._fires = inf
+        # Asked of the class: a TLS transport passes on what it has not to the
+        # socket beneath, where this would write in the clear.
+        self._unbuffered = hasattr(type(self.transport), "writeSomeData")
         self._gate.opened(self)
         try:
             self._begin()
@@ -112,10 +116,13 @@ class GateProtocol(Int32StringReceiver, TimeoutMixin):
 
     def timeoutConnection(self) -> None:
         now = self._gate.clock.seconds()
+        self._fires = inf
         if self._closing:
             self.transport.abortConnection()
         elif self._awaiting:
-            self._expect(self._limits.idle, now)
+            # The server's own slowness is not the client's.
+            self._deadline = now + self._limits.idle
+            self._arm(now)
         elif now < self._deadline:
             self._arm(now)
         else:
@@ -126,7 +133,7 @@ class GateProtocol(Int32StringReceiver, TimeoutMixin):
         self._deadline = min(now + within, self._ends)
         # A timer costs more than a look at the clock when it fires. So it is
         # left to fire too early, and moved only where it would be too late.
-        if self._deadline < self._fires or self.timeOut is None:
+        if self._deadline < self._fires:
             self._arm(now)
 
     def _arm(self, now: float) -> None:
@@ -135,7 +142,7 @@ class GateProtocol(Int32StringReceiver, TimeoutMixin):
 
     def drain(self) -> None:
         """Close once the exchange under way, if any, is finished."""
-        if not (self._awaiting or self._challenged or self._closing):
+        if not (self._awaiting or self._challenges or self._closing):
             self._refuse(ShuttingDown())
 
     def shut(self) -> None:
@@ -195,7 +202,7 @@ class GateProtocol(Int32StringReceiver, TimeoutMixin):
             raise ShuttingDown
         gate.guard.charge(self._prefix)
         issued = gate.proof_of_work.issue(self._prefix, request.resource)
-        self._challenged = True
+        self._challenges += 1
         gate.metrics.issued.count += 1
         self._send(
             wire.Challenge(
@@ -211,7 +218,7 @@ class GateProtocol(Int32StringReceiver, TimeoutMixin):
     def _redeem(self, solution: wire.Solution) -> None:
         self._message = "solution"
         self._gate.metrics.solutions.count += 1
-        self._challenged = False
+        self._challenges = max(0, self._challenges - 1)
         self._awaiting = True
         try:
             answer = self._gate.proof_of_work.redeem(
@@ -262,15 +269,18 @@ class GateProtocol(Int32StringReceiver, TimeoutMixin):
         self.transport.write(data)
 
     def _wait(self, now: float) -> None:
-        if self._gate.draining and not self._challenged:
+        if self._gate.draining and not self._challenges:
             self._refuse(ShuttingDown())
         else:
-            self._expect(self._limits.solving if self._challenged else self._limits.idle, now)
+            self._expect(self._limits.solving if self._challenges else self._limits.idle, now)
 
     def _refuse(self, refused: Refused) -> None:
         if self._closing:
             return
         self._gate.metrics.refused[self._message][refused.code].count += 1
+        self._gate.log.debug(
+            "refused", code=refused.code, client=self._prefix[1:].hex(), message=refused.message
+        )
         self._write(wire.frame(wire.error_of(refused)))
         if refused.closes:
             self._close()
@@ -290,6 +300,10 @@ class GateProtocol(Int32StringReceiver, TimeoutMixin):
             self.transport.unregisterProducer()
         self.transport.loseConnection()
         self.setTimeout(self._limits.linger)
+        if not (self._admitted or self._unbuffered):
+            # Over TLS the refusal would wait for a handshake that may never
+            # come, and the connection with it.
+            self.transport.abortConnection()
 
 
 class Gate(Factory):
@@ -342,8 +356,8 @@ class Gate(Factory):
         """A connection was lost."""
         self._connections.discard(connection)
         if self._drained is not None and not self._connections:
-            self._drained.callback(None)
-            self._drained = None
+            drained, self._drained = self._drained, None
+            drained.callback(None)
 
     def drain(self, within: float) -> Deferred[None]:
         """
@@ -356,15 +370,12 @@ class Gate(Factory):
         if not self._connections:
             return succeed(None)
         self._drained = Deferred[None]()
-        self._deadline = self.clock.callLater(within, self._shut)
-        drained = self._drained.addBoth(self._stop_waiting)
+        patience = self.clock.callLater(within, self._shut)
+        drained = self._drained
+        drained.addCallback(lambda _: patience.cancel() if patience.active() else None)
         for connection in list(self._connections):
             connection.drain()
         return drained
-
-    def _stop_waiting(self, result: None) -> None:
-        if self._deadline.active():
-            self._deadline.cancel()
 
     def _shut(self) -> None:
         for connection in list(self._connections):

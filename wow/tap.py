@@ -10,8 +10,8 @@ import os
 import random
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any, TextIO, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 from attrs import asdict
 from structlog.typing import FilteringBoundLogger
@@ -26,7 +26,7 @@ from wow.admin.site import make_site
 from wow.clients import Clients
 from wow.config import Collection, ConfigError, Http, Settings
 from wow.guard import Guard
-from wow.lifecycle import Drain, Hangup, Listener, Ordered
+from wow.lifecycle import CannotStart, Drain, Listener, Ordered, Signals
 from wow.logs import make_logger
 from wow.metrics import Metrics
 from wow.pow import keys
@@ -81,19 +81,31 @@ def makeService(options: Options) -> IService:
     settings: Settings = options["settings"]
     file = _log_file(cast(Mapping[str, Any], options.parent))
     log = make_logger(file, settings.log.level, settings.log.format)
-    return build(settings, os.environ, reactor, log)
+    sys.excepthook = _explain
+    return build(settings, os.environ, reactor, getattr(file, "rotate", lambda: None), log)
 
 
-def _log_file(twistd: Mapping[str, Any]) -> TextIO:
+def _explain(kind: type[BaseException], error: BaseException, where: Any) -> None:
+    # twistd leaves what ends a start to the interpreter, whose traceback
+    # would hide the reason, which is in the log already.
+    if not isinstance(error, CannotStart):
+        sys.__excepthook__(kind, error, where)
+
+
+def _log_file(twistd: Mapping[str, Any]) -> Any:
     # As twistd itself does, with the stream that it is about to replace.
     name = twistd["logfile"]
     if name == "-" or (twistd["nodaemon"] and not name):
         return sys.stdout
-    return cast(TextIO, LogFile.fromFullPath(name or "twistd.log"))
+    return LogFile.fromFullPath(name or "twistd.log")
 
 
 def build(
-    settings: Settings, environ: Mapping[str, str], reactor: Any, log: FilteringBoundLogger
+    settings: Settings,
+    environ: Mapping[str, str],
+    reactor: Any,
+    rotate: Callable[[], object],
+    log: FilteringBoundLogger,
 ) -> Ordered:
     """Build a server from its settings. It is started as a service."""
     metrics = Metrics()
@@ -119,7 +131,7 @@ def build(
     )
     site = make_site(metrics.registry, health)
     parts = [
-        Hangup(reactor, log),
+        Signals(reactor, rotate, log),
         Listener(reactor, settings.admin.listen, site, log),
         _build_purge(settings, spent, reactor, metrics, log),
         quotes,
@@ -145,7 +157,7 @@ def _build_quotes(
         settings.quotes.pool,
         reactor,
         log,
-        metrics.quotes_served,
+        metrics.quotes_taken,
         metrics.quotes_pooled,
         metrics.quote_fetches,
     )

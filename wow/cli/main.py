@@ -29,6 +29,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     @return: the exit code, an L{Exit} or 143.
     @raise SystemExit: for a wrong command line, and after C{--help} and C{--version}.
     """
+    if sys.stdout is None:
+        # The shell's >&- closed it.
+        complain("there is no standard output to write to")
+        return Exit.REFUSED
     if isinstance(sys.stdout, io.TextIOWrapper):
         # What the terminal's character set lacks is shown as an escape.
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -99,7 +99,7 @@ class Solver:
         @raise ValueError: if that is less than one.
         """
         self._reactor = reactor
-        self._most = (os.cpu_count() or 1) if processes is None else processes
+        self._most = _cores() if processes is None else processes
         if self._most < 1:
             raise ValueError(f"a solver needs at least one process, not {processes}")
         self._searchers: list[_Searcher] = []
@@ -237,6 +237,13 @@ class _Searcher(ProcessProtocol):
         assert self._answer is not None
         answer, self._answer = self._answer, None
         return answer
+
+
+def _cores() -> int:
+    # Those that this process may run on, where the system tells.
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _parse(line: bytes) -> int | None:

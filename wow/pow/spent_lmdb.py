@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from fcntl import LOCK_EX, flock
 from pathlib import Path
 from shutil import rmtree
 
@@ -28,6 +31,14 @@ _MARK = b"mark"
 # about 70. The rest is room to purge in.
 _ENTRY_BYTES = 128
 _SPARE_BYTES = 2**21
+_LOCK_BYTES = 8192
+
+# The kernel writes back what is older than half a minute: what a machine that
+# died may have lost is newer than what it kept by about that.
+_UNWRITTEN_MS = 60_000
+
+# What this_boot() may give. Nothing else in the directory is ours to delete.
+_BOOT = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|" + UNKNOWN_BOOT)
 
 _UNREADABLE = (lmdb.InvalidError, lmdb.CorruptedError, lmdb.VersionMismatchError)
 
@@ -71,10 +82,15 @@ class LmdbSpentStore:
         self._directory = directory
         self._files = directory / boot
         self._data = str(self._files / "data.mdb")
+        self._lock = str(self._files / "lock.mdb")
         self._now_ms = now_ms
         self._ttl_ms = ttl_ms
         self._max_entries = max_entries
         self._log = log
+        self._empty_mark = 0
+        self._opened: tuple[int, ...] | None = None
+        self._usable = False
+        self._unreadable: Exception | None = None
 
     def open(self) -> None:
         # Not done by the constructor, since LMDB does not survive the fork by
@@ -103,7 +119,7 @@ class LmdbSpentStore:
                 raise Expired
             key = _packed(expiry_ms) + random_id
             first = transaction.put(key, b"", overwrite=False)
-        self._room -= 1
+        self._room -= first
         return first
 
     def purge(self, before_ms: int) -> bool:
@@ -112,6 +128,7 @@ class LmdbSpentStore:
             with self._environment.begin(write=True) as transaction:
                 more = self._purge(transaction, before_ms)
             self._count_room()
+            self._report(None if self._room > 0 else "full")
         except (lmdb.Error, OSError) as broken:
             self._stumble(broken)
             return False
@@ -144,67 +161,117 @@ class LmdbSpentStore:
         self.mark = int.from_bytes(mark, "big")
 
     def _follow(self) -> None:
-        # A file deleted or replaced under a running process lives on in that
-        # process alone, while others would spend in the new one.
-        if self._opened is not None:
-            try:
-                if os.path.samestat(os.stat(self._data), self._opened):  # noqa: PTH116 (speed)
-                    return
-            except FileNotFoundError:
-                pass
+        # Files deleted or replaced under a running process live on in that
+        # process alone, while others would spend in the new ones; with
+        # another lock file, they would spend at the same time.
+        found = self._identity()
+        replaced = found != self._opened
+        if replaced:
             self._log.warning("spent_store_replaced", path=str(self._files))
+        elif self._usable:
+            return
         self._environment.close()
-        self._open()
+        self._open(doubtful=replaced)
 
-    def _open(self) -> None:
-        self._opened: os.stat_result | None = None
-        self._forget_earlier_boots()
+    def _identity(self) -> tuple[int, ...] | None:
         try:
-            self._environment = self._open_files()
-        except _UNREADABLE as broken:
-            self._log.error("spent_store_reset", path=str(self._files), reason=str(broken))
-            rmtree(self._files)
-            self._environment = self._open_files()
-        self._count_room()
-        self._opened = Path(self._data).stat()
+            data, lock = os.stat(self._data), os.stat(self._lock)  # noqa: PTH116 (speed)
+        except FileNotFoundError:
+            return None
+        return (data.st_dev, data.st_ino, data.st_size, lock.st_dev, lock.st_ino)
 
-    def _open_files(self) -> lmdb.Environment:
-        self._files.mkdir(mode=0o700, parents=True, exist_ok=True)
+    def _open(self, doubtful: bool = False) -> None:
+        """
+        @param doubtful: whether the files may be old ones that were put back,
+            and have not seen what was spent meanwhile.
+        """
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _held(self._directory):
+            # Tokens are made to expire after the mark, so the one above it may be out.
+            self._empty_mark = max(self._now_ms() + self._ttl_ms, self.mark + 1)
+            self._forget_earlier_boots()
+            if self._unreadable is not None:
+                self._discard(self._unreadable)
+            try:
+                self._environment = self._open_files(doubtful)
+            except _UNREADABLE as broken:
+                self._discard(broken)
+                self._environment = self._open_files(doubtful)
+            self._opened = self._identity()
+        self._usable = True
+        self._unreadable = None
+        self._count_room()
+
+    def _open_files(self, doubtful: bool) -> lmdb.Environment:
+        self._files.mkdir(mode=0o700, exist_ok=True)
+        map_size = _SPARE_BYTES + self._max_entries * _ENTRY_BYTES
+        self._reserve_lock()
+        self._lengthen(map_size)
         environment = lmdb.open(
             str(self._files),
-            map_size=_SPARE_BYTES + self._max_entries * _ENTRY_BYTES,
+            map_size=map_size,
             mode=0o600,
             sync=self._files.name == UNKNOWN_BOOT,
         )
         try:
-            self._start_mark(environment)
+            self._start_mark(environment, doubtful)
         except lmdb.Error:
             environment.close()
             raise
+        self._lengthen(map_size)
         return environment
 
-    def _start_mark(self, environment: lmdb.Environment) -> None:
+    def _lengthen(self, length: int) -> None:
+        # Without using up the disk. A file cut short would end the process on
+        # the first look behind its end; with zeros there, LMDB sees for itself.
+        if os.path.exists(self._data) and os.path.getsize(self._data) < length:  # noqa: PTH110, PTH202
+            os.truncate(self._data, length)
+
+    def _reserve_lock(self) -> None:
+        # LMDB writes to it through memory, where a full disk ends the process.
+        descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            os.posix_fallocate(descriptor, 0, _LOCK_BYTES)
+        finally:
+            os.close(descriptor)
+
+    def _start_mark(self, environment: lmdb.Environment, doubtful: bool) -> None:
         with environment.begin(write=True) as transaction:
             if environment.stat()["entries"] == 0:
-                transaction.put(_MARK, _packed(self._now_ms() + self._ttl_ms), overwrite=False)
+                transaction.put(_MARK, _packed(self._empty_mark))
             self._read_mark(transaction)
+            if doubtful:
+                self.mark = max(self.mark, self._empty_mark)
+                transaction.put(_MARK, _packed(self.mark))
 
     def _forget_earlier_boots(self) -> None:
-        if self._directory.exists():
-            for files in self._directory.iterdir():
-                if files != self._files and (files / "data.mdb").exists():
-                    rmtree(files, ignore_errors=True)
+        for files in self._directory.iterdir():
+            if files != self._files and _BOOT.fullmatch(files.name):
+                self._remove(files)
+
+    def _discard(self, broken: Exception) -> None:
+        self._log.error("spent_store_reset", path=str(self._files), reason=str(broken))
+        self._remove(self._files)
+
+    def _remove(self, files: Path) -> None:
+        # The clock may have been set back since, above all by a reboot where
+        # no battery keeps it; the files tell up to when there was spending.
+        with suppress(OSError):
+            written_ms = (files / "data.mdb").stat().st_mtime_ns // 1_000_000
+            lost_ms = written_ms + _UNWRITTEN_MS
+            self._empty_mark = max(self._empty_mark, lost_ms + self._ttl_ms)
+        rmtree(files, ignore_errors=True)
 
     def _count_room(self) -> None:
         # LMDB itself, once full, has no page left to delete with. So the
         # bound is kept here, well below: counted with every purge, and from
         # there on for this process's own tokens.
         self._room = self._max_entries - (self._environment.stat()["entries"] - 1)
-        self._report(None if self._room > 0 else "full")
 
     def _stumble(self, broken: Exception) -> None:
         # After some failures an environment is good for nothing but closing.
-        self._opened = None
+        self._usable = False
+        self._unreadable = broken if isinstance(broken, _UNREADABLE) else None
         self._report(str(broken))
 
     def _report(self, trouble: str | None) -> None:
@@ -213,6 +280,17 @@ class LmdbSpentStore:
         if self.trouble and not trouble:
             self._log.info("spent_store_recovered", path=str(self._files))
         self.trouble = trouble
+
+
+@contextmanager
+def _held(directory: Path) -> Iterator[None]:
+    """Keep other processes from opening or replacing the files meanwhile."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        flock(descriptor, LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def this_boot() -> str:

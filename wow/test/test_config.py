@@ -7,6 +7,7 @@ import os
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import yaml
 from hypothesis import given
@@ -142,6 +143,17 @@ class Problems(Configured):
         self.assertProblem("pow.efort", WOW_POW__EFORT="1")
         self.assertProblem("pwo", WOW_PWO__EFFORT="1")
 
+    def test_one_underline_for_two(self) -> None:
+        self.assertProblem("WOW_POW_EFFORT", WOW_POW_EFFORT="1")
+
+    def test_section_given_twice(self) -> None:
+        (problem,) = self.problems("pow: {effort: 8}\npow: {rounds: 2}\n")
+        self.assertIn("twice in line 2", problem)
+
+    def test_defaults_are_checked_too(self) -> None:
+        with mock.patch("wow.config.os.access", return_value=False):
+            self.assertProblem("spent.url")
+
     def test_wrong_types(self) -> None:
         for value in (True, 1.5, 8.0, "eight", None, [8], {"a": 8}):
             self.assertProblem("pow.rounds", {"pow": {"rounds": value}})
@@ -182,7 +194,15 @@ class Problems(Configured):
         self.assertProblem("listen", {"listen": []})
 
     def test_endpoints(self) -> None:
-        for endpoint in ("7777", "tcp:", "tcp:x", "upd:7777", "tcp:7777:color=red", "ssl:1"):
+        for endpoint in (
+            "7777",
+            "tcp:77777",
+            "tcp:",
+            "tcp:x",
+            "upd:7777",
+            "tcp:7777:color=red",
+            "ssl:1",
+        ):
             self.assertProblem("listen.0", {"listen": [endpoint]})
             self.assertProblem("admin.listen", {"admin": {"listen": endpoint}})
         self.load({"listen": ["tcp:0", "unix:/tmp/x", "tcp:0:interface=\\:\\:"]})
@@ -241,6 +261,14 @@ class Problems(Configured):
             WOW_KEYS=secret,
         )
         self.assertNotIn(secret, " ".join(problems))
+        source = {"type": "http", "name": "a", "url": "http://x/", "text": "t", "author": "a"}
+        for content in (
+            f"headers: {{X-Key: {secret}: {secret}}}",
+            f'headers: {{X-Key: "{secret}',
+            f"pow: !!python/{secret} {{}}",
+            {"quotes": {"sources": [{**source, "headers": {f"X-Key:{secret}": None}}]}},
+        ):
+            self.assertNotIn(secret, " ".join(self.problems(content)))
 
     @given(
         st.recursive(

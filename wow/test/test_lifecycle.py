@@ -14,7 +14,7 @@ from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactor
 from twisted.trial.unittest import SynchronousTestCase
 
-from wow.lifecycle import Listener, Ordered
+from wow.lifecycle import CannotStart, Listener, Ordered
 from wow.logs import make_logger
 from wow.pow.spent import CannotOpen
 
@@ -81,7 +81,7 @@ class Order(Logged):
 
     def test_store_that_cannot_be_opened_ends_the_start(self) -> None:
         with mock.patch.object(self.parts[1], "startService", side_effect=CannotOpen("why not")):
-            self.assertRaises(SystemExit, self.server.startService)
+            self.assertRaises(CannotStart, self.server.startService)
         self.assertEqual(self.logged("cannot_start")["reason"], "why not")
 
 
@@ -108,7 +108,7 @@ class Listening(Logged):
 
     def test_address_in_use_ends_the_start(self) -> None:
         in_use = CannotListenError("any", 7777, OSError(98, "Address already in use"))
-        self.assertRaises(SystemExit, self.refuse, fail(in_use))
+        self.assertRaises(CannotStart, self.refuse, fail(in_use))
         self.assertIn("in use", self.logged("cannot_listen")["reason"])
 
     def test_failure_that_comes_late_stops_the_server(self) -> None:

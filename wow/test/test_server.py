@@ -321,6 +321,7 @@ class Refusals(Served):
         client = self.connect()
         self.check(client, "busy", retry_after=True)
         client.lose()
+        self.check(self.connect(), "busy", retry_after=True)
         self.assertEqual(first.ask(wire.Request())["type"], "challenge")
         first.lose()
         self.assertEqual(self.connect().ask(wire.Request())["type"], "challenge")
@@ -341,8 +342,8 @@ class Refusals(Served):
         client.send(wire.frame(solution))
         self.check(client, "internal")
         self.assertNotIn(b"secret", client.transport.value())
-        self.assertIn("ZeroDivisionError", self.logged.getvalue())
-        self.assertEqual(self.logged.getvalue().count("\n"), 1)
+        (line,) = [line for line in self.logged.getvalue().splitlines() if "internal_error" in line]
+        self.assertIn("ZeroDivisionError", json.loads(line)["exception"])
         self.assertEqual(self.connect().ask(wire.Request())["type"], "challenge")
 
     def test_fault_before_any_deferred(self) -> None:
@@ -437,6 +438,29 @@ class Deadlines(Served):
         self.assertFalse(client.closing)
         self.quotes.answer.callback(QUOTE)
         self.assertEqual(client.codes(), ["quote"])
+        self.clock.advance(30)
+        self.assertEqual(client.codes(), ["timeout"])
+
+    def test_solving_in_between_gives_no_longer_idleness(self) -> None:
+        client = self.connect()
+        self.clock.advance(20)
+        solution = self.solution(client)
+        self.clock.advance(20)
+        client.ask(solution)
+        self.clock.advance(29.9)
+        self.assertFalse(client.closing)
+        self.clock.advance(0.2)
+        self.assertEqual(client.codes(), ["timeout"])
+
+    def test_frame_after_the_end_of_its_lifetime(self) -> None:
+        self.gate = self.make_gate(lifetime=100)
+        client = self.connect()
+        solution = self.solution(client)
+        self.quotes.answer = Deferred()
+        client.send(wire.frame(solution) + REQUEST)
+        self.clock.advance(101)
+        self.quotes.answer.callback(QUOTE)
+        self.assertEqual(client.codes(), ["quote", "timeout"])
 
 
 class Order(Served):
@@ -501,7 +525,9 @@ class Order(Served):
     def test_nothing_is_acted_on_after_the_last_word(self) -> None:
         self.client.send(b"\x00\x00\x00\x02{}" + REQUEST * 3)
         self.assertEqual(self.client.codes(), ["malformed"])
+        self.assertEqual(self.count("wow_requests_total", type="request"), 0)
         self.client.protocol.dataReceived(REQUEST)
+        self.assertEqual(self.count("wow_requests_total", type="request"), 0)
         self.client.protocol.dataReceived(b"\xff" * 100)
         self.assertEqual(self.client.codes(), [])
 
@@ -581,6 +607,41 @@ class Writing(Served):
         self.assertEqual(self.socket.value().count(b'"type":"challenge"'), 1)
 
 
+class Tls(Served):
+    """A transport that wraps another, and passes on to it what it does not have itself."""
+
+    class Wrapper(TcpTransport):
+        def __init__(self, wrapped: Socket, **options: Any) -> None:
+            super().__init__(**options)
+            self._wrapped = wrapped
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._wrapped, name)
+
+    def setUp(self) -> None:
+        Served.setUp(self)
+        peer = IPv4Address("TCP", "192.0.2.7", 40000)
+        self.socket = Socket()
+        self.wrapper = self.Wrapper(self.socket, peerAddress=peer)
+
+    def speak(self) -> None:
+        self.protocol = self.gate.buildProtocol(None)
+        self.protocol.makeConnection(self.wrapper)
+        self.addCleanup(self.protocol.connectionLost)
+
+    def test_nothing_bypasses_the_wrapper(self) -> None:
+        self.speak()
+        self.protocol.dataReceived(REQUEST)
+        self.assertEqual(self.socket.taken + self.socket.value(), b"")
+        self.assertEqual(self.wrapper.value().count(b'"type":"challenge"'), 1)
+
+    def test_no_handshake_is_waited_for_to_say_busy(self) -> None:
+        self.gate = self.make_gate(connections=1)
+        self.connect()
+        self.speak()
+        self.assertTrue(self.wrapper.aborted)
+
+
 class Draining(Served):
     def setUp(self) -> None:
         super().setUp()
@@ -618,6 +679,19 @@ class Draining(Served):
         answer.callback(QUOTE)
         self.assertEqual(self.client.codes(), ["quote", "shutting_down"])
 
+    def test_each_challenge_that_is_out_can_be_redeemed(self) -> None:
+        solutions = [self.solution(self.client) for _ in range(2)]
+        self.drain()
+        for solution in solutions:
+            self.client.send(wire.frame(solution))
+        self.assertEqual(self.client.codes(), ["quote", "quote", "shutting_down"])
+
+    def test_no_timer_is_left(self) -> None:
+        drained = self.drain()
+        self.client.lose()
+        self.successResultOf(drained)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_no_new_exchange_begins(self) -> None:
         self.solution(self.client)
         self.drain()
@@ -636,7 +710,9 @@ class Draining(Served):
         self.assertTrue(self.client.transport.aborted)
 
 
+long_bodies = st.integers(0, 5000).map(lambda length: length.to_bytes(4, "big") + b" " * length)
 frames = st.one_of(
+    long_bodies,
     st.just(REQUEST),
     st.just(wire.frame(wire.Solution("A" * 98, [0, 0]))),
     st.just(wire.frame(wire.Request("riches"))),
@@ -655,7 +731,8 @@ class AnyBytes(Served):
         for start, end in pairwise(places):
             if not client.closing:
                 client.send(data[start:end])
-            self.assertLessEqual(len(client.protocol._unprocessed), 4 + 4096)
+            if not client.closing:
+                self.assertLessEqual(len(client.protocol._unprocessed), 4 + 4096)
         heard = [(message["type"], message.get("code")) for message in client.hear()]
         client.lose()
         self.assertNotIn(("error", "internal"), heard)
@@ -674,7 +751,6 @@ class AnyBytes(Served):
     @given(st.lists(frames, max_size=6))
     def test_each_frame_is_answered_once(self, sent: list[bytes]) -> None:
         heard = self.answers(b"".join(sent), [])
-        self.assertLessEqual(len(heard), b"".join(sent).count(b"\x00") + 1)
         for type_, code in heard[:-1]:
             # All but the last answer left the connection open.
             self.assertTrue(code is None or not errors.BY_CODE[code].closes, (type_, code))

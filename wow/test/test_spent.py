@@ -25,6 +25,9 @@ START = 1_700_000_000_000
 LATER = START + TTL + 1
 """An expiry that a store that started at START takes."""
 
+BOOT = "00000000-0000-4000-8000-000000000001"
+NEXT_BOOT = "00000000-0000-4000-8000-000000000002"
+
 Outcome = bool | type[Exception]
 
 if TYPE_CHECKING:
@@ -170,7 +173,7 @@ class LmdbStore(StoreConformance, SynchronousTestCase):
         return self.store_in(Path(self.mktemp()))
 
     def store_in(
-        self, directory: Path, max_entries: int = 10_000, boot: str = "boot"
+        self, directory: Path, max_entries: int = 10_000, boot: str = BOOT
     ) -> LmdbSpentStore:
         log = make_logger(self.logged, "info", "json")
         return LmdbSpentStore(directory, lambda: self.now, TTL, max_entries, log, boot)
@@ -213,20 +216,79 @@ class LmdbStore(StoreConformance, SynchronousTestCase):
 
     def test_files_of_an_earlier_boot_are_never_read(self) -> None:
         directory = Path(self.mktemp())
-        store = self.opened_in(directory, boot="yesterday")
+        store = self.opened_in(directory, boot=BOOT)
         self.spend(store, LATER)
         store.close()
         self.now += 1000
-        today = self.opened_in(directory, boot="today")
+        today = self.opened_in(directory, boot=NEXT_BOOT)
         self.assertIs(self.spend(today, LATER), Expired)
-        self.assertEqual([files.name for files in directory.iterdir()], ["today"])
+        self.assertEqual([files.name for files in directory.iterdir()], [NEXT_BOOT])
+
+    def test_nothing_else_in_the_directory_is_touched(self) -> None:
+        directory = Path(self.mktemp())
+        for name in ("ldap", "00000000", f"{BOOT}.old"):
+            (directory / name).mkdir(parents=True)
+            (directory / name / "data.mdb").write_text("another's")
+        self.opened_in(directory)
+        self.assertEqual(len(list(directory.iterdir())), 4)
+
+    def test_reboot_with_a_clock_that_is_behind(self) -> None:
+        directory = Path(self.mktemp())
+        store = self.opened_in(directory)
+        self.spend(store, LATER)
+        store.close()
+        os.utime(directory / BOOT / "data.mdb", (START / 1000, START / 1000))
+        self.now = START - 10**9
+        self.assertIs(self.spend(self.opened_in(directory, boot=NEXT_BOOT), LATER), Expired)
+
+    def test_moved_away_and_back(self) -> None:
+        directory, away = Path(self.mktemp()), Path(self.mktemp())
+        store = self.opened_in(directory)
+        directory.rename(away)
+        self.now += 1000
+        token = LATER + 1000
+        self.assertIs(self.spend(store, token), True)
+        shutil.rmtree(directory)
+        away.rename(directory)
+        self.assertIs(self.spend(store, token), Expired)
+
+    def test_lock_file_deleted_while_in_use(self) -> None:
+        directory = Path(self.mktemp())
+        store = self.opened_in(directory)
+        self.spend(store, LATER, 1)
+        (directory / BOOT / "lock.mdb").unlink()
+        self.now += 1000
+        self.assertIs(self.spend(store, LATER, 1), Expired)
+        self.assertTrue((directory / BOOT / "lock.mdb").exists())
+        self.assertIn("spent_store_replaced", self.logged.getvalue())
+
+    def test_files_cut_short(self) -> None:
+        for length in (0, 1, 4096, 8192, 12288, 16384):
+            directory = Path(self.mktemp())
+            store = self.opened_in(directory)
+            for number in range(1000):
+                self.spend(store, LATER, number)
+            store.close()
+            os.truncate(directory / BOOT / "data.mdb", length)
+            self.now += 1000
+            again = self.opened_in(directory)
+            outcomes = {self.spend(again, LATER, number) for number in range(1000)}
+            self.assertNotIn(True, outcomes, length)
+            again.purge(0)
+            self.assertIs(self.spend(again, again.mark + 1), True, length)
+
+    def test_replays_take_no_room(self) -> None:
+        store = self.opened_in(Path(self.mktemp()), max_entries=10)
+        for _ in range(20):
+            self.spend(store, LATER)
+        self.assertIs(self.spend(store, LATER + 1), True)
 
     def test_unreadable_files_are_replaced(self) -> None:
         directory = Path(self.mktemp())
         store = self.opened_in(directory)
         self.spend(store, LATER)
         store.close()
-        (directory / "boot" / "data.mdb").write_bytes(os.urandom(8192))
+        (directory / BOOT / "data.mdb").write_bytes(os.urandom(8192))
         self.now += 1000
         self.assertIs(self.spend(self.opened_in(directory), LATER), Expired)
         self.assertIn("spent_store_reset", self.logged.getvalue())
@@ -237,7 +299,7 @@ class LmdbStore(StoreConformance, SynchronousTestCase):
         self.spend(store, LATER)
         store.close()
         with (
-            lmdb.open(str(directory / "boot")) as environment,
+            lmdb.open(str(directory / BOOT)) as environment,
             environment.begin(write=True) as transaction,
         ):
             transaction.delete(b"mark")
@@ -291,7 +353,7 @@ class LmdbStore(StoreConformance, SynchronousTestCase):
     def test_files_are_private(self) -> None:
         directory = Path(self.mktemp())
         self.opened_in(directory)
-        for path in (directory / "boot", *(directory / "boot").iterdir()):
+        for path in (directory / BOOT, *(directory / BOOT).iterdir()):
             self.assertEqual(path.stat().st_mode & 0o077, 0, path)
 
     def test_this_boot(self) -> None:
