@@ -32,9 +32,12 @@ quote:
 	@$(MAKE) --silent --no-print-directory venv >&2
 	@$(BIN)/wow quote
 
+# Both, even if the first fails.
 test: venv
-	$(BIN)/trial wow
-	$(BIN)/trial tests
+	@status=0; \
+	echo $(BIN)/trial wow; $(BIN)/trial wow || status=1; \
+	echo $(BIN)/trial tests; $(BIN)/trial tests || status=1; \
+	exit $$status
 
 lint: venv
 	$(BIN)/ruff check .

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from wow.errors import Expired
 from wow.logs import make_logger
 from wow.pow.spent_lmdb import LmdbSpentStore
 
@@ -42,6 +43,23 @@ for number in range(2000):
     outcome = store.spend(now + 60_001 + number % 5, number.to_bytes(16, "big"))
     outcome.addCallback(lambda first: first and won.append(number))
 print(*won, flush=True)
+"""
+
+
+_PURGING = """
+import sys
+from io import StringIO
+from pathlib import Path
+from wow.logs import make_logger
+from wow.pow.spent_lmdb import LmdbSpentStore
+log = make_logger(StringIO(), "info", "json")
+now = int(sys.argv[2])
+store = LmdbSpentStore(Path(sys.argv[1]), lambda: now, 60_000, 100_000, log, "boot")
+store.open()
+print("ready", flush=True)
+expiry_ms = int(sys.stdin.readline())
+store.spend(expiry_ms, bytes(16))
+store.purge(expiry_ms + 1)
 """
 
 
@@ -80,6 +98,19 @@ class SharedStore(SynchronousTestCase):
         self.assertIs(self.successResultOf(store.spend(*token)), False)
         store.purge(0)
         self.assertEqual(store.count(), 1)
+
+    def test_mark_moved_by_another_process(self) -> None:
+        directory = Path(self.mktemp())
+        store = open_store(directory)
+        self.addCleanup(store.close)
+        later = NOW + TTL + 10
+        with ExitStack() as stack:
+            other = start(stack, _PURGING, str(directory), str(NOW))
+            assert other.stdin is not None
+            other.communicate(f"{later}\n")
+        self.failureResultOf(store.spend(later, bytes(16)), Expired)
+        store.purge(0)
+        self.assertEqual(store.mark, later)
 
     def test_racing_processes_spend_each_token_once(self) -> None:
         directory = Path(self.mktemp())

@@ -8,7 +8,6 @@ from prometheus_client import Gauge
 from structlog.typing import FilteringBoundLogger
 from twisted.application.service import Service
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
 from wow.pow.spent import ISpentStore
@@ -45,8 +44,7 @@ class Purge(Service):
         self._log = log
         self._entries = entries
         self._usable = usable
-        self._loop = LoopingCall(self._purge)
-        self._loop.clock = clock
+        self._clock = clock
 
     def startService(self) -> None:
         """
@@ -56,11 +54,11 @@ class Purge(Service):
         """
         super().startService()
         self._spent.open()
-        self._loop.start(_INTERVAL)
+        self._purge()
 
     def stopService(self) -> None:
         super().stopService()
-        self._loop.stop()
+        self._next.cancel()
         self._spent.close()
 
     def _purge(self) -> None:
@@ -71,4 +69,4 @@ class Purge(Service):
             more = False
         self._entries.set(self._spent.count())
         self._usable.set(self._spent.trouble is None)
-        self._loop.interval = _PAUSE if more else _INTERVAL
+        self._next = self._clock.callLater(_PAUSE if more else _INTERVAL, self._purge)

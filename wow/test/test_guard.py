@@ -74,6 +74,20 @@ class Rates(Guarded):
         self.clock.advance(1)
         guard.charge(ALICE)
 
+    def test_retry_after_is_the_time_to_one_whole_token(self) -> None:
+        guard = self.guard(rate=2.0, burst=1)
+        guard.charge(ALICE)
+        self.clock.advance(0.25)
+        limited = self.assertRaises(RateLimited, guard.charge, ALICE)
+        self.assertEqual(limited.retry_after, 0.25)
+
+    def test_clock_set_back_takes_nothing_away(self) -> None:
+        guard = self.guard(rate=2.0, burst=3)
+        guard.charge(ALICE)
+        self.clock.rightNow -= 1000
+        guard.charge(ALICE)
+        guard.charge(ALICE)
+
     def test_client_without_an_address_is_let_through(self) -> None:
         guard = self.guard(burst=1)
         for _ in range(10):
