@@ -14,7 +14,7 @@ from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 from twisted.application.service import MultiService, Service
-from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
+from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred, succeed
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.logger import ILogObserver
@@ -117,7 +117,7 @@ class Listener(Service):
     def stopService(self) -> Deferred[Any]:
         super().stopService()
         port, self._port = self._port, None
-        return maybeDeferred(port.stopListening) if port else maybeDeferred(lambda: None)
+        return maybeDeferred(port.stopListening) if port else succeed(None)
 
 
 class Drain(Service):

@@ -75,89 +75,81 @@ class Metrics:
     """Every metric of a server, on a registry of its own."""
 
     def __init__(self) -> None:
-        self.registry = registry = CollectorRegistry()
+        self.registry = CollectorRegistry()
         # First, since a registry collects in the order of registration.
-        tally = Tallies(registry)
-        ProcessCollector(registry=registry)
-        PlatformCollector(registry=registry)
-        GCCollector(registry=registry)
-        Info("wow_build", "What is running.", registry=registry).info({"version": __version__})
+        self._tally = Tallies(self.registry)
+        self._process()
+        self._answers()
+        self._prices()
+        self._connections()
+        self._quotes()
+        self._spent()
 
-        requests = Counter(
-            "wow_requests",
-            "Frames that were read, by kind of message.",
-            ["type"],
-            registry=registry,
-        )
-        self.requests = tally(requests.labels("request"))
-        self.solutions = tally(requests.labels("solution"))
-        outcomes = Counter(
-            "wow_outcomes",
+    def _process(self) -> None:
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+        build = Info("wow_build", "What is running.", registry=self.registry)
+        build.info({"version": __version__})
+
+    def _answers(self) -> None:
+        requests = self._counter("requests", "Messages that were read, by type.", "type")
+        self.requests = self._tally(requests.labels("request"))
+        self.solutions = self._tally(requests.labels("solution"))
+        outcomes = self._counter(
+            "outcomes",
             "Answers by code: ok for a challenge or a resource, else the error code.",
-            ["type", "code"],
-            registry=registry,
+            "type",
+            "code",
         )
-        self.issued = tally(outcomes.labels("request", OK))
-        self.redeemed = tally(outcomes.labels("solution", OK))
+        self.issued = self._tally(outcomes.labels("request", OK))
+        self.redeemed = self._tally(outcomes.labels("solution", OK))
         self.refused = {
-            kind: {code: tally(outcomes.labels(kind, code)) for code in BY_CODE}
+            kind: {code: self._tally(outcomes.labels(kind, code)) for code in BY_CODE}
             for kind in ("request", "solution", "connection")
         }
         durations = Histogram(
             "wow_answer_duration_seconds",
-            "From a frame read to its answer written, where it was not refused.",
+            "From a message read to its answer written, where it was not refused.",
             ["type"],
             buckets=_DURATIONS,
-            registry=registry,
+            registry=self.registry,
         )
         self.issue_duration = durations.labels("request")
         self.redeem_duration = durations.labels("solution")
-        self.effort_asked = tally(
-            Counter(
-                "wow_effort_asked_hashes",
-                "Expected hashes of all challenges made.",
-                registry=registry,
-            )
+
+    def _prices(self) -> None:
+        asked = self._counter("effort_asked_hashes", "Expected hashes of all challenges made.")
+        self.effort_asked = self._tally(asked)
+        paid = self._counter("effort_paid_hashes", "Expected hashes of all tokens spent.")
+        self.effort_paid = self._tally(paid)
+        self.price = self._gauge("price_hashes", "Expected hashes that a challenge asks now.")
+
+    def _connections(self) -> None:
+        opened = self._counter("connections_opened", "Connections accepted.")
+        self.connections_opened = self._tally(opened)
+        self.connections = self._gauge("connections", "Connections open now.")
+        self.max_connections = self._gauge("max_connections", "The bound on open connections.")
+        self.clients = self._gauge("clients", "Address prefixes in the clients table.")
+
+    def _quotes(self) -> None:
+        self.quotes_taken = self._counter(
+            "quotes_taken", "Quotes taken from the pool for a solution, by source.", "source"
         )
-        self.effort_paid = tally(
-            Counter(
-                "wow_effort_paid_hashes", "Expected hashes of all tokens spent.", registry=registry
-            )
-        )
-        self.price = Gauge(
-            "wow_price_hashes", "Expected hashes that a challenge asks now.", registry=registry
+        self.quotes_pooled = self._gauge("quotes_pooled", "Quotes in the pool not yet taken.")
+        self.quote_fetches = self._counter(
+            "quote_fetches", "Attempts to fetch quotes, by source and outcome.", "source", "outcome"
         )
 
-        self.connections = Gauge("wow_connections", "Connections open now.", registry=registry)
-        self.connections_opened = tally(
-            Counter("wow_connections_opened", "Connections accepted.", registry=registry)
-        )
-        self.clients = Gauge(
-            "wow_clients", "Address prefixes in the clients table.", registry=registry
-        )
-
-        self.quotes_taken = Counter(
-            "wow_quotes_taken",
-            "Quotes taken from the pool for a solution, by source.",
-            ["source"],
-            registry=registry,
-        )
-        self.quotes_pooled = Gauge(
-            "wow_quotes_pooled", "Quotes in the pool not yet served.", registry=registry
-        )
-        self.quote_fetches = Counter(
-            "wow_quote_fetches",
-            "Attempts to fetch quotes, by source and outcome.",
-            ["source", "outcome"],
-            registry=registry,
+    def _spent(self) -> None:
+        self.spent_entries = self._gauge("spent_entries", "Spent tokens remembered.")
+        self.spent_max_entries = self._gauge("spent_max_entries", "The bound on remembered tokens.")
+        self.spent_usable = self._gauge(
+            "spent_usable", "1 while the spent store takes tokens, else 0."
         )
 
-        self.spent_entries = Gauge(
-            "wow_spent_entries", "Spent tokens remembered.", registry=registry
-        )
-        self.spent_max_entries = Gauge(
-            "wow_spent_max_entries", "The bound on remembered tokens.", registry=registry
-        )
-        self.spent_usable = Gauge(
-            "wow_spent_usable", "1 while the spent store takes tokens, else 0.", registry=registry
-        )
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"wow_{name}", text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str) -> Gauge:
+        return Gauge(f"wow_{name}", text, registry=self.registry)

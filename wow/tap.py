@@ -194,16 +194,16 @@ def _build_proof_of_work(
     price = Price.of(settings.pow.effort, settings.pow.rounds)
     metrics.price.set(price.effort)
     return ProofOfWork(
-        _find_keys(settings, environ, log),
-        price,
-        _ms(settings.pow.ttl),
-        _ms(settings.pow.skew),
-        settings.pow.bind,
-        spent,
-        {"quote": quotes},
-        _now_ms,
-        metrics.effort_asked,
-        metrics.effort_paid,
+        keys=_find_keys(settings, environ, log),
+        price=price,
+        ttl_ms=_ms(settings.pow.ttl),
+        skew_ms=_ms(settings.pow.skew),
+        bind_clients=settings.pow.bind,
+        spent=spent,
+        resources={"quote": quotes},
+        now_ms=_now_ms,
+        effort_asked=metrics.effort_asked,
+        effort_paid=metrics.effort_paid,
     )
 
 
@@ -251,6 +251,7 @@ def _build_gate(
     log: FilteringBoundLogger,
 ) -> Gate:
     limits = settings.limits
+    metrics.max_connections.set(limits.connections)
     guard = Guard(limits.connections, limits.rate, limits.burst, clients, reactor)
     return Gate(
         proof_of_work,

@@ -35,9 +35,10 @@ class Health:
     def report(self) -> tuple[bool, dict[str, Any]]:
         """Whether the server is ready, and why not and the parts' states, fit for JSON."""
         troubles = {name: check.trouble() for name, check in self._checks.items()}
+        states = {name: check.state() for name, check in self._checks.items()}
         reasons = {name: trouble for name, trouble in troubles.items() if trouble is not None}
         return not reasons, {
             "ready": not reasons,
             "reasons": reasons,
-            **{name: check.state() for name, check in self._checks.items() if check.state()},
+            **{name: state for name, state in states.items() if state is not None},
         }

@@ -17,8 +17,6 @@ _PAGES = b"This is the operators' site of wow: /metrics, /health/live, /health/r
 
 
 class _Page(Resource):
-    isLeaf = False
-
     def __init__(self, content_type: str) -> None:
         super().__init__()
         self._content_type = content_type

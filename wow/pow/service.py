@@ -67,6 +67,7 @@ class ProofOfWork:
 
     def __init__(
         self,
+        *,
         keys: KeyRing,
         price: Price,
         ttl_ms: int,
@@ -130,12 +131,17 @@ class ProofOfWork:
 
         @param client: who hands it in.
         @param text: the token as it travelled.
+        What can be said at once is raised at once, since a refusal must be
+        cheap; what may take time comes by the Deferred.
+
         @return: a Deferred that fires with the resource's message once the
-            token is spent. It fails with L{errors.InvalidChallenge},
-            L{errors.Expired}, L{errors.InsufficientWork},
-            L{errors.UnknownResource}, L{errors.Unavailable} or
-            L{errors.Replayed}; the token is spent in the last case only.
-        @raise errors.Refused: for the first four of these, at once.
+            token is spent. It fails with L{errors.Unavailable} or
+            L{errors.Expired}, and the token is not spent, or with
+            L{errors.Replayed}, and it was before.
+        @raise errors.InvalidChallenge: if the token is not ours for this client.
+        @raise errors.Expired: if its time is over.
+        @raise errors.InsufficientWork: if a round is not solved.
+        @raise errors.UnknownResource: if there is no such resource any more.
         """
         token = open_sealed(text, self._keys, self._binding(client))
         if self._now_ms() > token.expiry_ms + self._skew_ms:

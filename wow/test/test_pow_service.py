@@ -53,16 +53,16 @@ class Gated(SynchronousTestCase):
 
     def gate(self, keys: KeyRing = RING, bind_clients: bool = True) -> ProofOfWork:
         return ProofOfWork(
-            keys,
-            Price.of(64, 4),
-            TTL,
-            SKEW,
-            bind_clients,
-            self.spent,
-            {"quote": self.fortune, "a-b-1": self.fortune},
-            lambda: self.now,
-            self.asked,
-            self.paid,
+            keys=keys,
+            price=Price.of(64, 4),
+            ttl_ms=TTL,
+            skew_ms=SKEW,
+            bind_clients=bind_clients,
+            spent=self.spent,
+            resources={"quote": self.fortune, "a-b-1": self.fortune},
+            now_ms=lambda: self.now,
+            effort_asked=self.asked,
+            effort_paid=self.paid,
         )
 
     def solve(self, text: str, rounds: int = 4, target: int = (2**64 - 1) // 16) -> list[int]:

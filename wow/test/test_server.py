@@ -127,16 +127,16 @@ class Served(SynchronousTestCase):
     def make_gate(self, connections: int = 100, burst: int = 100, **limits: Any) -> Gate:
         log = make_logger(self.logged, "debug", "json")
         proof_of_work = ProofOfWork(
-            RING,
-            Price.of(2, 2),
-            60_000,
-            5_000,
-            True,
-            self.spent,
-            {"quote": self.quotes},
-            self.now_ms,
-            self.metrics.effort_asked,
-            self.metrics.effort_paid,
+            keys=RING,
+            price=Price.of(2, 2),
+            ttl_ms=60_000,
+            skew_ms=5_000,
+            bind_clients=True,
+            spent=self.spent,
+            resources={"quote": self.quotes},
+            now_ms=self.now_ms,
+            effort_asked=self.metrics.effort_asked,
+            effort_paid=self.metrics.effort_paid,
         )
         defaults = Limits(4096, 30, 65, 3600, 1000, 5)
         return Gate(
