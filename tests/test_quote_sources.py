@@ -28,12 +28,16 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, HTTPConnectionPool
+from twisted.web.iweb import IPolicyForHTTPS
 from zope.interface import implementer
 
 from wow.logs import make_logger
+from wow.quotes.answer import Layout
 from wow.quotes.breaker import Breaker
+from wow.quotes.endpoint import BoundedEndpoints
+from wow.quotes.interfaces import IQuoteSource, SourceFailed
 from wow.quotes.service import QuoteService, Supply
-from wow.quotes.sources import CollectionSource, HttpSource, IQuoteSource, Layout, SourceFailed
+from wow.quotes.sources import CollectionSource, HttpSource
 from wow.wire import Quote
 
 reactor: Any = _reactor
@@ -174,12 +178,21 @@ class Case(TestCase):
             "api",
             f"{scheme}://127.0.0.1:{self.port}/quotes?key={KEY}",
             layout or Layout("q", "a"),
-            agent or Agent(reactor, pool=HTTPConnectionPool(reactor, persistent=False)),
+            agent or self.agent(),
             reactor,
             {"X-Api-Key": KEY},
             timeout,
             max_bytes=10_000,
         )
+
+    def agent(self, policy: IPolicyForHTTPS | None = None) -> Agent:
+        """An agent as the server makes it."""
+        endpoints = BoundedEndpoints(
+            reactor, PATIENT, 100_000, policy or BrowserLikePolicyForHTTPS()
+        )
+        pool = HTTPConnectionPool(reactor, persistent=False)
+        agent: Agent = Agent.usingEndpointFactory(reactor, endpoints, pool)
+        return agent
 
     async def refuse(self, reason: str, timeout: float = PATIENT) -> None:
         """The source fails for that reason, and hangs up."""
@@ -365,6 +378,16 @@ class Bad(Case):
         self.serve(script)
         await self.refuse("the answer is longer than 10000 bytes")
 
+    async def test_endless_headers(self) -> None:
+        """It never comes to the body."""
+
+        def script(api: Api) -> None:
+            api.transport.write(b"HTTP/1.1 200 OK\r\n")
+            Endless(api, b"X-Header: " + b"x" * 1000 + b"\r\n")
+
+        self.serve(script)
+        await self.refuse("ConnectionAborted")
+
     async def test_long_body(self) -> None:
         """It has one byte too many."""
         self.serve(saying(b'{"q":"one","a":"A"}'.ljust(10_001)))
@@ -424,8 +447,7 @@ class Encrypted(Case):
 
     def trusting(self) -> HttpSource:
         policy = BrowserLikePolicyForHTTPS(ssl.trustRootFromCertificates([self.certificate]))
-        pool = HTTPConnectionPool(reactor, persistent=False)
-        return self.source(agent=Agent(reactor, policy, pool=pool), scheme="https")
+        return self.source(agent=self.agent(policy), scheme="https")
 
     async def test_good(self) -> None:
         """It works as without."""

@@ -18,7 +18,7 @@ from structlog.typing import FilteringBoundLogger
 from twisted.application.service import IService
 from twisted.python import usage
 from twisted.python.logfile import LogFile
-from twisted.web.client import Agent, HTTPConnectionPool
+from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, HTTPConnectionPool
 
 from wow import __version__, config
 from wow.admin.health import Check, Health
@@ -37,10 +37,14 @@ from wow.pow.spent import ISpentStore
 from wow.pow.spent_lmdb import LmdbSpentStore, this_boot
 from wow.quotes.answer import Layout
 from wow.quotes.breaker import Breaker
+from wow.quotes.endpoint import BoundedEndpoints
 from wow.quotes.service import QuoteService, Supply
 from wow.quotes.sources import CollectionSource, HttpSource, load_collection
 from wow.secret import reveal
 from wow.server import Gate, Limits
+
+_MOST_HEADERS = 65536
+"""Bytes that an API may send before the body of its answer."""
 
 
 class Options(usage.Options):
@@ -169,12 +173,18 @@ def _build_supply(
     if isinstance(source, Collection):
         deck = CollectionSource(source.name, load_collection(source.file), chance)
         return Supply(deck, Breaker(reactor, chance.random))
+    endpoints = BoundedEndpoints(
+        reactor,
+        source.timeout,
+        source.max_bytes + _MOST_HEADERS,
+        BrowserLikePolicyForHTTPS(),
+    )
     pool = HTTPConnectionPool(reactor, persistent=False)
     api = HttpSource(
         source.name,
         str(source.url),
         Layout(source.text, source.author, source.items),
-        Agent(reactor, connectTimeout=source.timeout, pool=pool),
+        Agent.usingEndpointFactory(reactor, endpoints, pool),
         reactor,
         {name: reveal(value, environ) for name, value in source.headers.items()},
         source.timeout,

@@ -28,15 +28,6 @@ from wow.quotes.interfaces import IQuoteSource, SourceFailed
 from wow.quotes.words import tidy
 from wow.wire import Quote
 
-__all__ = [
-    "CollectionSource",
-    "HttpSource",
-    "IQuoteSource",
-    "Layout",
-    "SourceFailed",
-    "load_collection",
-]
-
 _OK = 200
 
 _EMBEDDED = "wisdom.yaml"

@@ -18,14 +18,9 @@ from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from wow.quotes.sources import (
-    CollectionSource,
-    HttpSource,
-    IQuoteSource,
-    Layout,
-    SourceFailed,
-    load_collection,
-)
+from wow.quotes.answer import Layout
+from wow.quotes.interfaces import IQuoteSource, SourceFailed
+from wow.quotes.sources import CollectionSource, HttpSource, load_collection
 from wow.wire import Quote
 
 KEY = "s3cr3t-k3y"
