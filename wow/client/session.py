@@ -13,6 +13,7 @@ from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
 from wow import wire
 from wow.client.link import Link, ProtocolError
+from wow.errors import Expired
 from wow.pow.search import Progress, Puzzle
 from wow.pow.solver import ISolver, silently
 
@@ -146,7 +147,9 @@ class Session:
     async def _exchange(self, resource: str, progress: Progress) -> wire.Quote:
         challenge = await self._link.exchange(wire.Request(resource), wire.Challenge)
         puzzle = self._puzzle(challenge)
-        nonces = await self._link.while_connected(self._solver.solve(puzzle, progress))
+        solving = self._solver.solve(puzzle, progress)
+        solving.addTimeout(challenge.expires_in, self._clock, _too_slow)
+        nonces = await self._link.while_connected(solving)
         solution = wire.Solution(challenge.challenge, nonces)
         return await self._link.exchange(solution, wire.Quote)
 
@@ -156,6 +159,8 @@ class Session:
             self._refuse(f"it asks for {challenge.algorithm[:32]!r}, and sha256 is all there is")
         if challenge.target != f"{puzzle.target:016x}":
             self._refuse("the target of its challenge is not that of the round_effort")
+        if challenge.expires_in <= 0:
+            self._refuse("its challenge has no time left")
         if puzzle.effort > self._limits.max_effort:
             raise TooExpensive(puzzle.effort, self._limits.max_effort)
         return puzzle
@@ -164,6 +169,10 @@ class Session:
         violation = ProtocolError(why)
         self._link.end(violation)
         raise violation
+
+
+def _too_slow(result: object, seconds: float) -> NoReturn:
+    raise Expired(f"The challenge was not solved in the {seconds:g} seconds that it was good for.")
 
 
 def _limit_time(work: Deferred[_T], seconds: float, clock: IReactorTime, what: str) -> Deferred[_T]:

@@ -32,10 +32,11 @@ def challenge(
     token: str = TOKEN,
     target: str | None = None,
     algorithm: str = "sha256",
+    expires_in: float = 60.0,
 ) -> wire.Challenge:
     """A challenge, by default a true one."""
     honest = f"{work.target(round_effort):016x}"
-    return wire.Challenge(token, rounds, round_effort, target or honest, 60.0, algorithm)
+    return wire.Challenge(token, rounds, round_effort, target or honest, expires_in, algorithm)
 
 
 class FakeServer(Int32StringReceiver):

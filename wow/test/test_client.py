@@ -400,6 +400,19 @@ class EndTests(ClientTestCase):
         self.failureResultOf(asked, CancelledError)
         self.assert_over(session, ConnectionAborted)
 
+    def test_challenge_that_expires_is_not_worked_on(self) -> None:
+        session = self.session(honestly, self.slow, timeout=1000)
+        asked = self.ask(session)
+        self.clock.advance(59)
+        self.assertNoResult(asked)
+        self.clock.advance(1)
+        self.failureResultOf(asked, errors.Expired)
+        self.assertEqual(self.slow.cancelled, 1)
+
+    def test_challenge_without_time(self) -> None:
+        for expires_in in (0, -1):
+            self.assert_fails(answering(challenge(expires_in=expires_in)), ProtocolError)
+
     def test_time_out_while_solving(self) -> None:
         asked = self.asking(timeout=5)
         self.clock.advance(4.9)
