@@ -400,6 +400,19 @@ class Stopping(Running):
         self.assertEqual(answer["code"], "shutting_down")
         self.assertEqual(server.wait(), -signal.SIGTERM)
 
+    def test_second_signal_hurries(self) -> None:
+        server = self.start(WOW_LIMITS__DRAIN="1000")
+        client = self.connect(server)
+        client.challenge()
+        server.signal(signal.SIGTERM)
+        server.wait_for("draining")
+        server.signal(signal.SIGTERM)
+        answer = client.hear()
+        assert answer is not None
+        self.assertEqual(answer["code"], "shutting_down")
+        self.assertEqual(server.wait(), -signal.SIGTERM)
+        self.assertNotIn("critical", [event.get("level") for event in server.events])
+
     def test_interrupt(self) -> None:
         server = self.start()
         server.signal(signal.SIGINT)

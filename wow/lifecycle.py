@@ -121,9 +121,10 @@ class Listener(Service):
 
 
 class Drain(Service):
-    """Finishes the exchanges under way when the server stops."""
+    """Finishes the exchanges under way when the server stops; a second signal cuts that short."""
 
-    def __init__(self, gate: Gate, within: float, log: FilteringBoundLogger) -> None:
+    def __init__(self, reactor: Any, gate: Gate, within: float, log: FilteringBoundLogger) -> None:
+        self._reactor = reactor
         self._gate = gate
         self._within = within
         self._log = log
@@ -131,7 +132,13 @@ class Drain(Service):
     def stopService(self) -> Deferred[None]:
         super().stopService()
         self._log.info("draining", connections=self._gate.guard.connections, within=self._within)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._reactor.callFromThread(self._hurry))
         return self._gate.drain(self._within)
+
+    def _hurry(self) -> None:
+        self._log.warning("hurrying", connections=self._gate.guard.connections)
+        self._gate.shut()
 
 
 class Signals(Service):

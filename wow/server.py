@@ -370,13 +370,14 @@ class Gate(Factory):
         if not self._connections:
             return succeed(None)
         self._drained = Deferred[None]()
-        patience = self.clock.callLater(within, self._shut)
+        patience = self.clock.callLater(within, self.shut)
         drained = self._drained
         drained.addCallback(lambda _: patience.cancel() if patience.active() else None)
         for connection in list(self._connections):
             connection.drain()
         return drained
 
-    def _shut(self) -> None:
+    def shut(self) -> None:
+        """Close every connection now, with its error."""
         for connection in list(self._connections):
             connection.shut()

@@ -139,7 +139,7 @@ def build(
         Listener(reactor, settings.admin.listen, site, log),
         _build_purge(settings, spent, reactor, metrics, log),
         quotes,
-        Drain(gate, settings.limits.drain, log),
+        Drain(reactor, gate, settings.limits.drain, log),
         *(Listener(reactor, endpoint, gate, log) for endpoint in settings.listen),
     ]
     server = Ordered(log)
