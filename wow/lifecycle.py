@@ -131,9 +131,9 @@ class Drain(Service):
 
     def stopService(self) -> Deferred[None]:
         super().stopService()
-        self._log.info("draining", connections=self._gate.guard.connections, within=self._within)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._reactor.callFromThread(self._hurry))
+        self._log.info("draining", connections=self._gate.guard.connections, within=self._within)
         return self._gate.drain(self._within)
 
     def _hurry(self) -> None:
