@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -18,7 +17,6 @@ from wow import config
 from wow.config import ConfigError, Http, Settings
 from wow.secret import reveal
 
-SHIPPED = Path(__file__).parents[2] / "etc" / "wow.yaml"
 KEY = "A" * 43 + "="
 
 
@@ -48,27 +46,6 @@ class Defaults(Configured):
         self.assertEqual(
             (settings.pow.effort, settings.pow.rounds, settings.pow.ttl), (2**20, 8, 60)
         )
-
-    def test_shipped_file_says_the_defaults(self) -> None:
-        if not SHIPPED.exists():
-            raise AssertionError("run from a checkout, where etc/wow.yaml is")
-        self.assertEqual(config.dump(config.load(str(SHIPPED), {})), config.dump(self.load()))
-
-    def test_shipped_file_has_every_key(self) -> None:
-        shipped = yaml.safe_load(SHIPPED.read_text())
-        default = yaml.safe_load(config.dump(self.load()))
-        self.assertEqual(shipped, default)
-
-    def test_shipped_file_says_what_each_key_means(self) -> None:
-        lines = SHIPPED.read_text().splitlines()
-        described = {
-            line.strip().split(":")[0]
-            for before, line in pairwise(lines)
-            if before.strip().startswith("#")
-        }
-        for section in ("pow", "limits", "log"):
-            for key in yaml.safe_load(SHIPPED.read_text())[section]:
-                self.assertIn(key, described)
 
     def test_lives_from_the_collection_alone(self) -> None:
         self.assertEqual([source.type for source in self.load().quotes.enabled], ["collection"])
