@@ -182,13 +182,19 @@ class Tls(Running):
         self.assertEqual(answer["code"], "malformed")
         self.assertIsNone(client.hear())
 
+    def is_reset(self) -> bool:
+        """Whether a plain connection is ended at once, perhaps before it is known to be made."""
+        try:
+            return super().connect(self.server).hear() is None
+        except ConnectionResetError:
+            return True
+
     def test_no_handshake_no_place(self) -> None:
         # Two that never shake hands have the places, for as long as silence
         # is borne; a third is refused at once.
         silent = [super(Tls, self).connect(self.server) for _ in range(2)]
         wait_until(lambda: self.server.metric("wow_connections") == 2)
-        third = super().connect(self.server)
-        self.assertEqual(third.hear(), None)
+        self.assertTrue(self.is_reset())
         for client in silent:
             self.assertIsNone(client.hear())
         wait_until(lambda: self.server.metric("wow_connections") == 0)
