@@ -56,13 +56,15 @@ class Server:
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        self.address = ("127.0.0.1", self._port_of("WOW_LISTEN", environ, first=False))
-        self.admin = ("127.0.0.1", self._port_of("WOW_ADMIN__LISTEN", environ, first=True))
-
-    def _port_of(self, name: str, environ: Mapping[str, str], first: bool) -> int:
-        self.wait_for("started")
+        try:
+            self.wait_for("started")
+        except BaseException:
+            self.stop()
+            raise
         listening = [event for event in self.events if event["event"] == "listening"]
-        return int(listening[0 if first else -1]["port"] or 0)
+        self.admin = ("127.0.0.1", int(listening[0]["port"]))
+        # A Unix socket has no port.
+        self.address = ("127.0.0.1", int(listening[-1]["port"] or 0))
 
     def _read(self) -> None:
         assert self.process.stdout is not None
@@ -105,10 +107,14 @@ class Server:
         """End it as an operator would."""
         if self.process.poll() is None:
             self.signal(signal.SIGTERM)
-        status = self.process.wait(PATIENCE)
-        self._reader.join(PATIENCE)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
+        try:
+            status = self.process.wait(PATIENCE)
+        finally:
+            # Whatever became of it, nothing is left running.
+            self.process.kill()
+            self._reader.join(PATIENCE)
+            assert self.process.stdout is not None
+            self.process.stdout.close()
         return status
 
     def connect(self, source: str = "127.0.0.1") -> Client:
