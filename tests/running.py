@@ -20,6 +20,8 @@ from typing import Any
 PATIENCE = 60.0
 """Seconds after which what a test waits for counts as never coming."""
 
+TWISTD = str(Path(sys.executable).parent / "twistd")
+
 Message = dict[str, Any]
 
 CHEAP = {"WOW_POW__EFFORT": "64", "WOW_POW__ROUNDS": "4"}
@@ -46,7 +48,7 @@ class Server:
         self._arrived: queue.Queue[Message | None] = queue.Queue()
         directory.mkdir(exist_ok=True)
         self.process = subprocess.Popen(
-            [str(Path(sys.executable).parent / "twistd"), "-n", "--pidfile=", "wow", *arguments],
+            [TWISTD, "-n", "--pidfile=", "wow", *arguments],
             cwd=directory,
             env=test_environment(environ),
             stdout=subprocess.PIPE,
@@ -228,6 +230,27 @@ def test_environment(changes: Mapping[str, str]) -> dict[str, str]:
         "WOW_LIMITS__BURST": "10000",
         **changes,
     }
+
+
+def run_twistd(
+    directory: Path, environ: Mapping[str, str], *arguments: str
+) -> subprocess.CompletedProcess[str]:
+    """
+    Run twistd to its end, or to the end of its foreground.
+
+    @param environ: the whole environment.
+    @return: its status and all that it said.
+    """
+    return subprocess.run(
+        [TWISTD, *arguments],
+        cwd=directory,
+        env=environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
 
 
 def heed_interrupts() -> None:

@@ -10,7 +10,6 @@ import signal
 import socket
 import ssl
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -24,7 +23,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.running import PATIENCE, Client, Server, solve, test_environment, wait_until
+from tests.running import (
+    PATIENCE,
+    Client,
+    Server,
+    run_twistd,
+    solve,
+    test_environment,
+    wait_until,
+)
 
 
 def self_signed(host: str) -> bytes:
@@ -437,15 +444,8 @@ class Starting(Running):
         """The output of a server that ends with an error instead of starting."""
         directory = Path(self.mktemp())
         directory.mkdir()
-        ended = subprocess.run(
-            [str(Path(sys.executable).parent / "twistd"), "-n", "--pidfile=", "wow", *arguments],
-            cwd=directory,
-            env=test_environment(environ),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
+        ended = run_twistd(
+            directory, test_environment(environ), "-n", "--pidfile=", "wow", *arguments
         )
         self.assertEqual(ended.returncode, 1, ended.stdout)
         self.assertNotIn("Traceback", ended.stdout)
@@ -488,16 +488,7 @@ class Background(Running):
         """Run twistd to the end of its foreground."""
         environment = test_environment(environ)
         del environment["WOW_LOG__FORMAT"]
-        return subprocess.run(
-            [str(Path(sys.executable).parent / "twistd"), *arguments, "wow"],
-            cwd=self.directory,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
+        return run_twistd(self.directory, environment, *arguments, "wow")
 
     def events(self) -> list[str]:
         log = self.directory / "twistd.log"

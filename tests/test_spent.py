@@ -26,7 +26,7 @@ print("holding", flush=True)
 sys.stdin.read()
 """
 
-_RACING = """
+_OPENED = """
 import sys
 from io import StringIO
 from pathlib import Path
@@ -36,6 +36,11 @@ log = make_logger(StringIO(), "info", "json")
 now = int(sys.argv[2])
 store = LmdbSpentStore(Path(sys.argv[1]), lambda: now, 60_000, 100_000, log, "boot")
 store.open()
+"""
+
+_RACING = (
+    _OPENED
+    + """
 print("ready", flush=True)
 sys.stdin.readline()
 won = []
@@ -44,23 +49,18 @@ for number in range(2000):
     outcome.addCallback(lambda first: first and won.append(number))
 print(*won, flush=True)
 """
+)
 
 
-_PURGING = """
-import sys
-from io import StringIO
-from pathlib import Path
-from wow.logs import make_logger
-from wow.pow.spent_lmdb import LmdbSpentStore
-log = make_logger(StringIO(), "info", "json")
-now = int(sys.argv[2])
-store = LmdbSpentStore(Path(sys.argv[1]), lambda: now, 60_000, 100_000, log, "boot")
-store.open()
+_PURGING = (
+    _OPENED
+    + """
 print("ready", flush=True)
 expiry_ms = int(sys.stdin.readline())
 store.spend(expiry_ms, bytes(16))
 store.purge(expiry_ms + 1)
 """
+)
 
 
 def open_store(directory: Path) -> LmdbSpentStore:

@@ -142,13 +142,12 @@ class GateProtocol(Int32StringReceiver, TimeoutMixin):
 
     def drain(self) -> None:
         """Close once the exchange under way, if any, is finished."""
-        if not (self._awaiting or self._challenges or self._closing):
-            self._refuse(ShuttingDown())
+        if not (self._awaiting or self._challenges):
+            self.shut()
 
     def shut(self) -> None:
         """Close now."""
-        if not self._closing:
-            self._refuse(ShuttingDown())
+        self._refuse(ShuttingDown())
 
     # Reading pauses for two reasons: an answer is awaited, or the peer does
     # not read. The transport calls the next two for the second.
