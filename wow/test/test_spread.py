@@ -1,0 +1,36 @@
+"""A histogram for the hot path says what prometheus_client's would."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Histogram
+from twisted.trial.unittest import SynchronousTestCase
+
+from wow.spread import Spread, Spreads
+
+BOUNDS = (0.5, 1.0, 10.0)
+
+
+class LikeTheLibrarys(SynchronousTestCase):
+    @given(st.lists(st.one_of(st.floats(0, 20), st.sampled_from(BOUNDS))))
+    def test_same_samples(self, values: list[float]) -> None:
+        ours, theirs = CollectorRegistry(), CollectorRegistry()
+        spread = Spread(*BOUNDS)
+        ours.register(Spreads("sizes", "Sizes.", "type", {"big": spread}))
+        library = Histogram("sizes", "Sizes.", ["type"], buckets=BOUNDS, registry=theirs)
+        for value in values:
+            spread.observe(value)
+            library.labels("big").observe(value)
+        library.labels("big")
+        for le in ("0.5", "1.0", "10.0", "+Inf"):
+            labels = {"type": "big", "le": le}
+            self.assertEqual(
+                ours.get_sample_value("sizes_bucket", labels),
+                theirs.get_sample_value("sizes_bucket", labels),
+            )
+        for name in ("sizes_count", "sizes_sum"):
+            self.assertEqual(
+                ours.get_sample_value(name, {"type": "big"}),
+                theirs.get_sample_value(name, {"type": "big"}),
+            )
