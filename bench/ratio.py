@@ -33,8 +33,10 @@ _CONFIGURATION = {
     "WOW_POW__EFFORT": "8",
     "WOW_POW__ROUNDS": "8",
     # All limits are in force, above what the load asks of them.
-    "WOW_LIMITS__RATE": "1000000",
-    "WOW_LIMITS__BURST": "1000000",
+    "WOW_LIMITS__CONNECTION_RATE": "1000000",
+    "WOW_LIMITS__CONNECTION_BURST": "1000000",
+    "WOW_LIMITS__CHALLENGE_RATE": "1000000",
+    "WOW_LIMITS__CHALLENGE_BURST": "1000000",
     "WOW_LOG__FORMAT": "json",
 }
 

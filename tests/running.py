@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import queue
@@ -16,6 +17,8 @@ from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
 
 PATIENCE = 60.0
 """Seconds after which what a test waits for counts as never coming."""
@@ -203,6 +206,26 @@ class Client:
         self.close()
 
 
+class Running(SynchronousTestCase):
+    """A server in a folder of its own, stopped at the end."""
+
+    def start(self, directory: Path | None = None, *arguments: str, **environ: str) -> Server:
+        server = Server(directory or Path(self.mktemp()), *arguments, **environ)
+        self.addCleanup(server.stop)
+        return server
+
+    def key_file(self) -> str:
+        path = Path(self.mktemp()).absolute()
+        path.write_bytes(base64.b64encode(os.urandom(32)))
+        path.chmod(0o600)
+        return str(path)
+
+    def connect(self, server: Server, source: str = "127.0.0.1") -> Client:
+        client = server.connect(source)
+        self.addCleanup(client.close)
+        return client
+
+
 def solve(challenge: Message) -> Message:
     """A solution message for a challenge message, found by trying one nonce after the other."""
     nonces = []
@@ -227,7 +250,10 @@ def test_environment(changes: Mapping[str, str]) -> dict[str, str]:
         "WOW_LISTEN": '["tcp:0:interface=127.0.0.1"]',
         "WOW_ADMIN__LISTEN": "tcp:0:interface=127.0.0.1",
         "WOW_LOG__FORMAT": "json",
-        "WOW_LIMITS__BURST": "10000",
+        "WOW_LIMITS__CLIENT_CONNECTIONS": "10000",
+        "WOW_LIMITS__CONNECTION_BURST": "10000",
+        "WOW_LIMITS__CHALLENGE_BURST": "10000",
+        "WOW_LIMITS__FAILURE_BURST": "10000",
         **changes,
     }
 

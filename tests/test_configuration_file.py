@@ -34,3 +34,17 @@ class ShippedFile(SynchronousTestCase):
         for section in ("pow", "limits", "log"):
             for key in yaml.safe_load(SHIPPED.read_text())[section]:
                 self.assertIn(key, described)
+
+
+class Page(SynchronousTestCase):
+    """docs/configuration.md has every key with its default."""
+
+    def test_has_every_key_with_its_default(self) -> None:
+        page = (SHIPPED.parent.parent / "docs" / "configuration.md").read_text()
+        for section, keys in yaml.safe_load(SHIPPED.read_text()).items():
+            for key, default in keys.items() if isinstance(keys, dict) else [("", keys)]:
+                name = f"{section}.{key}" if key else section
+                (row,) = [line for line in page.splitlines() if line.startswith(f"| `{name}` |")]
+                shown = row.split("|")[2].strip().strip("`")
+                if name != "quotes.sources":
+                    self.assertEqual(yaml.safe_load(shown), default, name)

@@ -21,11 +21,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from twisted.trial.unittest import SynchronousTestCase
 
 from tests.running import (
     PATIENCE,
     Client,
+    Running,
     Server,
     run_twistd,
     solve,
@@ -68,26 +68,6 @@ SOLE_API = [
         "timeout": 1,
     }
 ]
-
-
-class Running(SynchronousTestCase):
-    """A server in a folder of its own, stopped at the end."""
-
-    def start(self, directory: Path | None = None, *arguments: str, **environ: str) -> Server:
-        server = Server(directory or Path(self.mktemp()), *arguments, **environ)
-        self.addCleanup(server.stop)
-        return server
-
-    def key_file(self) -> str:
-        path = Path(self.mktemp()).absolute()
-        path.write_bytes(base64.b64encode(os.urandom(32)))
-        path.chmod(0o600)
-        return str(path)
-
-    def connect(self, server: Server, source: str = "127.0.0.1") -> Client:
-        client = server.connect(source)
-        self.addCleanup(client.close)
-        return client
 
 
 class Exchanges(Running):
@@ -166,7 +146,7 @@ class Tls(Running):
             WOW_LISTEN=json.dumps([f"ssl:0:interface=127.0.0.1:privateKey={self.certificate}"]),
             WOW_LIMITS__IDLE="1",
             WOW_LIMITS__LINGER="1",
-            WOW_LIMITS__CONNECTIONS="2",
+            WOW_LIMITS__CLIENT_CONNECTIONS="2",
         )
 
     def connect(self, server: Server, source: str = "127.0.0.1") -> Client:
@@ -315,7 +295,7 @@ class Refusals(Running):
         self.check(client, "expired", kept=True)
 
     def test_rate_limited(self) -> None:
-        server = self.start(WOW_LIMITS__BURST="1", WOW_LIMITS__RATE="0.001")
+        server = self.start(WOW_LIMITS__CHALLENGE_BURST="1", WOW_LIMITS__CHALLENGE_RATE="0.001")
         client = self.connect(server)
         client.challenge()
         client.send({"type": "request"})
@@ -326,8 +306,9 @@ class Refusals(Running):
         server = self.start(WOW_LIMITS__CONNECTIONS="1")
         first = self.connect(server)
         first.challenge()
-        self.assertGreater(self.check(self.connect(server), "busy", kept=False)["retry_after"], 0)
-        self.assertEqual(first.quote()["type"], "quote")
+        newcomer = self.connect(server)
+        self.assertGreater(self.check(first, "busy", kept=False)["retry_after"], 0)
+        self.assertEqual(newcomer.quote()["type"], "quote")
 
     def test_timeout_of_a_dripping_client_while_others_are_served(self) -> None:
         server = self.start(WOW_LIMITS__IDLE="1")
@@ -435,7 +416,7 @@ class Stopping(Running):
         server = self.start()
         client = self.connect(server)
         server.signal(signal.SIGHUP)
-        server.wait_for("sighup_ignored")
+        server.wait_for("reloaded")
         self.assertEqual(client.quote()["type"], "quote")
 
 
@@ -515,7 +496,7 @@ class Background(Running):
         os.kill(pid, signal.SIGUSR1)
         wait_until((self.directory / "twistd.log.1").exists)
         os.kill(pid, signal.SIGHUP)
-        wait_until(lambda: "sighup_ignored" in self.events())
+        wait_until(lambda: "reloaded" in self.events())
         os.kill(pid, signal.SIGTERM)
         wait_until(lambda: not self.running(pid))
         self.assertIn("stopped", self.events())

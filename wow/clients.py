@@ -1,52 +1,94 @@
 """
 The one bounded table of what is known of each client.
 
-A client is an address prefix, packed as its tokens are bound. At its bound
-the table forgets whom it has heard of the longest ago; so its memory does
-not grow with the number of strangers.
+A client is an address prefix, packed as its tokens are bound. Who has a
+connection is never forgotten, and there are only so many of those. Of the
+rest, at the table's bound, the least interesting goes: one with the least to
+hold against it, among those not heard of for longest. So memory does not grow
+with the number of strangers, and strangers do not wash out the ill-behaved.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from itertools import islice
 
 from attrs import define
 
+_CANDIDATES = 4
+"""How many are looked at to find one to forget."""
 
-@define
+
+@define(eq=False)
 class Client:
     """
-    What is known of one client.
+    What is known of one client. A time that has passed says nothing.
 
-    @ivar allowance: requests it may make at once: a token bucket's level.
-    @ivar seen: when the level was last brought up to date, in seconds.
+    @ivar connections: open now.
+    @ivar connected: when the connections that it made are paid off, in
+        seconds; see L{wow.rate}.
+    @ivar asked: the same, of the challenges that it asked for.
+    @ivar failed: the same, of its failures.
+    @ivar suspicion: see L{wow.conduct}; as it was at C{suspected}, in seconds.
+    @ivar level: its price is doubled so many times.
     """
 
-    allowance: float
-    seen: float
+    connections: int = 0
+    connected: float = 0.0
+    asked: float = 0.0
+    failed: float = 0.0
+    suspicion: float = 0.0
+    suspected: float = 0.0
+    level: int = 0
+
+    @property
+    def interest(self) -> tuple[int, float, float]:
+        """How much there is to remember, to be compared with others'."""
+        return self.level, self.suspicion, max(self.connected, self.asked, self.failed)
 
 
 class Clients:
     """A table of clients with a bound on its size."""
 
     def __init__(self, max_clients: int) -> None:
+        """
+        @param max_clients: that are remembered beside those with connections.
+        """
         self._max_clients = max_clients
-        self._table: OrderedDict[bytes, Client] = OrderedDict()
+        self._connected: dict[bytes, Client] = {}
+        self._absent: OrderedDict[bytes, Client] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._table)
+        return len(self._connected) + len(self._absent)
 
-    def get(self, prefix: bytes, allowance: float, now: float) -> Client:
-        """
-        The entry of a client, made if it is new.
+    def find(self, prefix: bytes) -> Client:
+        """What is known of a client: of a new one, nothing. It is remembered once it connects."""
+        return self._connected.get(prefix) or self._absent.get(prefix) or Client()
 
-        @param allowance: that of a new client.
-        """
-        client = self._table.get(prefix)
-        if client is None:
-            client = self._table[prefix] = Client(allowance, now)
-            if len(self._table) > self._max_clients:
-                self._table.popitem(last=False)
-        else:
-            self._table.move_to_end(prefix)
-        return client
+    def connect(self, prefix: bytes, client: Client) -> None:
+        """A client that was L{find}-ed has one more connection."""
+        if not client.connections:
+            self._absent.pop(prefix, None)
+            self._connected[prefix] = client
+        client.connections += 1
+
+    def disconnect(self, prefix: bytes, client: Client) -> None:
+        """It has one less."""
+        client.connections -= 1
+        if not client.connections:
+            del self._connected[prefix]
+            self.remember(prefix, client)
+
+    def remember(self, prefix: bytes, client: Client) -> None:
+        """Keep what is known of a client that has no connection."""
+        self._absent[prefix] = client
+        if len(self._absent) > self._max_clients:
+            self._forget()
+
+    def _forget(self) -> None:
+        oldest = list(islice(self._absent.items(), _CANDIDATES))
+        dullest = min(oldest, key=lambda entry: entry[1].interest)[0]
+        for prefix, _ in oldest:
+            # The others are looked at again when their turn comes once more.
+            self._absent.move_to_end(prefix)
+        del self._absent[dullest]

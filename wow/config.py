@@ -34,6 +34,7 @@ from pydantic_settings import (
 )
 from twisted.internet.endpoints import serverFromString
 
+from wow import networks
 from wow.pow import keys
 from wow.quotes.sources import load_collection
 from wow.secret import names_secret, reveal
@@ -130,6 +131,8 @@ Number = BeforeValidator(_refuse_booleans)
 Whole = BeforeValidator(_refuse_fractions)
 Count = Annotated[int, Number, Whole, Field(ge=1, le=2**48)]
 Seconds = Annotated[float, Number, Field(gt=0, le=10**6, allow_inf_nan=False)]
+PerSecond = Annotated[float, Number, Field(gt=0, le=10**6, allow_inf_nan=False)]
+Network = Annotated[str, AfterValidator(networks.check)]
 Endpoint = Annotated[str, AfterValidator(_check_endpoint)]
 Expression = Annotated[str, AfterValidator(_check_expression)]
 SourceName = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,32}$")]
@@ -152,6 +155,10 @@ class Pow(_Section):
     """The price."""
 
     effort: Count = 2**20
+    floor: Count = 1
+    ceiling: Count = 2**26
+    load: Annotated[float, Number, Field(gt=0, le=1)] = 0.6
+    period: Annotated[float, Number, Field(ge=0.1, le=3600, allow_inf_nan=False)] = 4
     rounds: Annotated[int, Number, Whole, Field(ge=1, le=64)] = 8
     ttl: Seconds = 60
     skew: Annotated[float, Number, Field(ge=0, le=3600, allow_inf_nan=False)] = 5
@@ -159,8 +166,10 @@ class Pow(_Section):
 
     @model_validator(mode="after")
     def _check_effort(self) -> Self:
-        if not self.rounds <= self.effort < self.rounds * 2**32:
-            raise ValueError("effort must be 1 to 2^32-1 for each of the rounds")
+        if not self.rounds <= self.effort <= self.ceiling < self.rounds * 2**32:
+            raise ValueError("effort and ceiling must be 1 to 2^32-1 for each of the rounds")
+        if not self.floor <= self.effort <= self.ceiling:
+            raise ValueError("effort must be from floor to ceiling")
         return self
 
 
@@ -186,17 +195,36 @@ class Limits(_Section):
     """What strangers may cost."""
 
     connections: Count = 10_000
+    half_begun: Count = 2000
+    client_connections: Count = 64
+    connection_rate: PerSecond = 20
+    connection_burst: Count = 100
+    challenge_rate: PerSecond = 20
+    challenge_burst: Count = 100
+    failure_rate: PerSecond = 1
+    failure_burst: Count = 20
+    network_share: Annotated[int, Number, Whole, Field(ge=0, le=2**20)] = 32
+    network_v4: Annotated[int, Number, Whole, Field(ge=8, le=32, multiple_of=8)] = 24
+    network_v6: Annotated[int, Number, Whole, Field(ge=8, le=128, multiple_of=8)] = 48
+    allow: list[Network] = []
+    deny: list[Network] = []
+    explained: PerSecond = 50
+    backlog: Count = 1024
     clients: Count = 100_000
     prefix_v4: Annotated[int, Number, Whole, Field(ge=1, le=32)] = 32
     prefix_v6: Annotated[int, Number, Whole, Field(ge=1, le=128)] = 64
-    rate: Annotated[float, Number, Field(gt=0, le=10**6, allow_inf_nan=False)] = 20
-    burst: Count = 100
     exchanges: Count = 1000
     frame: Annotated[int, Number, Whole, Field(ge=2048, le=65536)] = 4096
     idle: Seconds = 30
     lifetime: Seconds = 3600
     linger: Seconds = 5
     drain: Annotated[float, Number, Field(ge=0, le=3600, allow_inf_nan=False)] = 10
+
+    @model_validator(mode="after")
+    def _check_networks(self) -> Self:
+        if self.network_v4 > self.prefix_v4 or self.network_v6 > self.prefix_v6:
+            raise ValueError("a network cannot be smaller than a client: network_ is over prefix_")
+        return self
 
 
 class Http(_Section):

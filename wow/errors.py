@@ -16,6 +16,8 @@ class Refused(Exception):
 
     @ivar code: the error code of the protocol.
     @ivar closes: whether the server closes the connection after this error.
+    @ivar fault: whether no client in order brings it about, so that the
+        server holds it against the client.
     @ivar message: one sentence for a person.
     @ivar retry_after: seconds after which trying again makes sense, or None
         where waiting does not help.
@@ -23,6 +25,7 @@ class Refused(Exception):
 
     code: ClassVar[str]
     closes: ClassVar[bool]
+    fault: ClassVar[bool] = False
     sentence: ClassVar[str]
 
     def __init__(self, message: str | None = None, retry_after: float | None = None) -> None:
@@ -34,48 +37,56 @@ class Refused(Exception):
 class FrameTooLarge(Refused):
     code = "frame_too_large"
     closes = True
+    fault = True
     sentence = "The announced frame is empty or longer than the server reads."
 
 
 class Malformed(Refused):
     code = "malformed"
     closes = True
+    fault = True
     sentence = "The frame is not a message of this protocol."
 
 
 class UnknownResource(Refused):
     code = "unknown_resource"
     closes = False
+    fault = True
     sentence = "There is no such resource."
 
 
 class InvalidChallenge(Refused):
     code = "invalid_challenge"
     closes = True
+    fault = True
     sentence = "The challenge was not made by this server for this client."
 
 
 class Expired(Refused):
     code = "expired"
     closes = False
+    fault = True
     sentence = "The challenge's time is over; ask for a new one."
 
 
 class InsufficientWork(Refused):
     code = "insufficient_work"
     closes = True
+    fault = True
     sentence = "The nonces do not solve every round of the challenge."
 
 
 class Replayed(Refused):
     code = "replayed"
     closes = True
+    fault = True
     sentence = "This challenge was redeemed before."
 
 
 class RateLimited(Refused):
     code = "rate_limited"
     closes = False
+    fault = True
     sentence = "Too many requests from this address; wait before the next."
 
 

@@ -1,69 +1,223 @@
-"""Who may connect, how many, and how fast."""
+"""
+Who may connect, how many, and how fast.
+
+What holds for a client holds for its network too, so many times over: a
+rented range is then one neighbour among others.
+"""
 
 from __future__ import annotations
 
-from twisted.internet.interfaces import IReactorTime
+from collections.abc import Container
+from typing import Literal, get_args
 
-from wow.clients import Clients
-from wow.errors import Busy, RateLimited
+from attrs import frozen
+
+from wow import conduct
+from wow.clients import Client, Clients
+from wow.errors import RateLimited
 from wow.pow.token import UNBOUND
+from wow.rate import Rate
+
+Reason = Literal["denied", "connections", "connection_rate", "failures"]
+
+REASONS: tuple[Reason, ...] = get_args(Reason)
+"""Why a connection may be turned away."""
+
+
+class TurnedAway(Exception):
+    """
+    A connection is not admitted.
+
+    @ivar reason: why, in a word or two.
+    @ivar retry_after: seconds after which trying again makes sense.
+    """
+
+    def __init__(self, reason: Reason, retry_after: float) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.retry_after = retry_after
+
+
+@frozen
+class Allowance:
+    """
+    What one client, or one network, may do.
+
+    @ivar connections: open at once.
+    @ivar connecting: how fast it may make them.
+    @ivar asking: how fast it may ask for challenges.
+    @ivar failing: how fast it may fail before its connections are turned away.
+    """
+
+    connections: int
+    connecting: Rate
+    asking: Rate
+    failing: Rate
+
+
+@frozen
+class Scope:
+    """
+    What an allowance is for: each client, or each network.
+
+    @ivar table: what is known of them.
+    @ivar key_bytes: how long the keys of the table are, by the length of the
+        prefixes, whose beginnings they are.
+    """
+
+    allowance: Allowance
+    table: Clients
+    key_bytes: dict[int, int]
+
+
+class Standing:
+    """What is known of one client, or one network, in its scope."""
+
+    __slots__ = ("_allowance", "_key", "_table", "known")
+
+    def __init__(self, scope: Scope, prefix: bytes) -> None:
+        self._allowance = scope.allowance
+        self._table = scope.table
+        self._key = prefix[: scope.key_bytes[len(prefix)]]
+        self.known = self._table.find(self._key)
+
+    def check(self, now: float) -> None:
+        """
+        @raise TurnedAway: if it may not connect now.
+        """
+        known, allowance = self.known, self._allowance
+        if known.connections >= allowance.connections:
+            raise TurnedAway("connections", 1)
+        # A time that has passed says nothing, and is not worth a look.
+        if known.failed > now and (wait := allowance.failing.wait(known.failed, now)) > 0:
+            raise TurnedAway("failures", wait)
+        if known.connected > now and (wait := allowance.connecting.wait(known.connected, now)) > 0:
+            raise TurnedAway("connection_rate", wait)
+
+    def enter(self, now: float) -> None:
+        """It connects."""
+        self._table.connect(self._key, self.known)
+        self.known.connected = self._allowance.connecting.take(self.known.connected, now)
+
+    def leave(self) -> None:
+        """It has one connection less."""
+        self._table.disconnect(self._key, self.known)
+
+    def ask(self, now: float) -> float:
+        """It asks for a challenge; say how many seconds it has to wait for one."""
+        asking, known = self._allowance.asking, self.known
+        if known.asked > now and (wait := asking.wait(known.asked, now)) > 0:
+            return wait
+        known.asked = asking.take(known.asked, now)
+        return 0.0
+
+    def fail(self, now: float) -> bool:
+        """It failed; say whether it did so too often."""
+        failing = self._allowance.failing
+        self.known.failed = failing.take(self.known.failed, now)
+        return failing.wait(self.known.failed, now) > 0
+
+
+class Visitor:
+    """
+    Whose connection one is. Nothing limits one without a standing: its
+    address is allowed whatever it does, or it has none.
+
+    @ivar address: packed; empty where there is none.
+    @ivar standings: the client's own, and then its network's.
+    @ivar client: what is known of the client.
+    """
+
+    __slots__ = ("address", "client", "standings")
+
+    def __init__(self, address: bytes, standings: tuple[Standing, ...] = ()) -> None:
+        self.address = address
+        self.standings = standings
+        self.client: Client | None = standings[0].known if standings else None
+
+
+@frozen
+class Lists:
+    """
+    Addresses, packed, that an operator has made up his mind about.
+
+    @ivar allow: no limit of a client's holds for these, whatever C{deny} says.
+    @ivar deny: these are not served.
+    """
+
+    allow: Container[bytes]
+    deny: Container[bytes]
+
+    def denies(self, address: bytes) -> bool:
+        """Whether an address is not served."""
+        return address in self.deny and address not in self.allow
 
 
 class Guard:
     """
-    Admits connections up to a number, and requests up to a rate a client.
+    Admits connections and requests within what each client may do. The time
+    is handed in: seconds of a clock that is never set.
 
-    The rate is a token bucket's: C{burst} requests at once, refilled at
-    C{rate} a second.
-
-    @ivar connections: how many are admitted now.
+    @ivar lists: may be replaced while the server runs.
     """
 
-    def __init__(
-        self,
-        max_connections: int,
-        rate: float,
-        burst: int,
-        clients: Clients,
-        clock: IReactorTime,
-    ) -> None:
-        self._max_connections = max_connections
-        self._rate = rate
-        self._burst = burst
-        self._clients = clients
-        self._clock = clock
-        self.connections = 0
-
-    def admit(self) -> None:
+    def __init__(self, lists: Lists, scopes: tuple[Scope, ...]) -> None:
         """
-        Count a new connection; L{release} it when it is lost.
-
-        @raise Busy: if there are too many. It is then not counted.
+        @param scopes: of clients, and then of networks if these have limits.
         """
-        if self.connections >= self._max_connections:
-            raise Busy(retry_after=1)
-        self.connections += 1
+        self.lists = lists
+        self._scopes = scopes
 
-    def release(self) -> None:
-        """An admitted connection was lost."""
-        self.connections -= 1
-
-    def charge(self, prefix: bytes) -> None:
+    def admit(self, address: bytes, prefix: bytes, now: float) -> Visitor:
         """
-        Count a request of a client's. One without an address cannot be told
-        from others like it, and is let through.
+        Let somebody in; they L{leave} when their connection is lost.
 
-        @raise RateLimited: if the client is over its rate. The request is then
-            not counted, and C{retry_after} says when one will be taken.
+        @param address: packed; empty where there is none.
+        @param prefix: of the client that it belongs to, as tokens are bound.
+        @raise TurnedAway: if not.
         """
-        if prefix == UNBOUND:
-            return
-        now = self._clock.seconds()
-        client = self._clients.get(prefix, self._burst, now)
-        # A clock that was set back refills nothing and takes nothing away.
-        elapsed = max(0.0, now - client.seen)
-        client.allowance = min(self._burst, client.allowance + elapsed * self._rate)
-        client.seen = now
-        if client.allowance < 1:
-            raise RateLimited(retry_after=round((1 - client.allowance) / self._rate, 3))
-        client.allowance -= 1
+        if self.lists.denies(address):
+            raise TurnedAway("denied", 0)
+        if prefix == UNBOUND or address in self.lists.allow:
+            return Visitor(address)
+        standings = tuple([Standing(scope, prefix) for scope in self._scopes])
+        for standing in standings:
+            standing.check(now)
+        for standing in standings:
+            standing.enter(now)
+        return Visitor(address, standings)
+
+    def leave(self, visitor: Visitor) -> None:
+        """The connection of somebody admitted was lost."""
+        for standing in visitor.standings:
+            standing.leave()
+
+    def ask(self, visitor: Visitor, now: float) -> int:
+        """
+        Somebody asks for a challenge.
+
+        @return: how many times the price is doubled for them.
+        @raise RateLimited: if they are over their rate. The request then does
+            not count for the one that is, and C{retry_after} says when one will be taken.
+        """
+        for standing in visitor.standings:
+            if wait := standing.ask(now):
+                raise RateLimited(retry_after=round(wait, 3))
+        client = visitor.client
+        return 0 if client is None else conduct.suspect(client, now)
+
+    def redeemed(self, visitor: Visitor, now: float) -> None:
+        """Somebody redeemed a challenge."""
+        if visitor.client is not None:
+            conduct.trust(visitor.client, now)
+
+    def failed(self, visitor: Visitor, now: float) -> bool:
+        """
+        Somebody did what no client in order does.
+
+        @return: whether they did so more often than is worth an answer.
+        """
+        if visitor.client is not None:
+            conduct.suspect(visitor.client, now)
+        too_often = [standing.fail(now) for standing in visitor.standings]
+        return any(too_often)

@@ -9,6 +9,7 @@ finished, and metrics and health answer until the last.
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,7 @@ from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
 from wow import __version__
+from wow.descriptors import Sparing
 from wow.logs import Observer
 from wow.pow.spent import CannotOpen
 from wow.server import Gate
@@ -45,7 +47,8 @@ class Ordered(MultiService):
         # The one place where twistd shows the application, whose log it will
         # open next.
         if isinstance(parent, Componentized):
-            parent.setComponent(ILogObserver, Observer(self._log))
+            observer = Sparing(Observer(self._log), time.monotonic)
+            parent.setComponent(ILogObserver, observer)
         super().setServiceParent(parent)
 
     def startService(self) -> None:
@@ -77,12 +80,21 @@ class Listener(Service):
     _failed = False
 
     def __init__(
-        self, reactor: Any, endpoint: str, factory: IProtocolFactory, log: FilteringBoundLogger
+        self,
+        reactor: Any,
+        endpoint: str,
+        factory: IProtocolFactory,
+        log: FilteringBoundLogger,
+        prepare: Callable[[IListeningPort], None] = lambda port: None,
     ) -> None:
+        """
+        @param prepare: makes the port ready, once it listens.
+        """
         self._reactor = reactor
         self._endpoint = endpoint
         self._factory = factory
         self._log = log
+        self._prepare = prepare
         self._port: IListeningPort | None = None
 
     def privilegedStartService(self) -> None:
@@ -98,6 +110,7 @@ class Listener(Service):
 
     def _listening(self, port: IListeningPort) -> None:
         self._port = port
+        self._prepare(port)
         address = port.getHost()
         self._log.info(
             "listening",
@@ -133,35 +146,33 @@ class Drain(Service):
         super().stopService()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._reactor.callFromThread(self._hurry))
-        self._log.info("draining", connections=self._gate.guard.connections, within=self._within)
+        self._log.info("draining", connections=len(self._gate.seats), within=self._within)
         return self._gate.drain(self._within)
 
     def _hurry(self) -> None:
-        self._log.warning("hurrying", connections=self._gate.guard.connections)
+        self._log.warning("hurrying", connections=len(self._gate.seats))
         self._gate.shut()
 
 
 class Signals(Service):
     """
     Takes the signals that would end the process where nobody cares for them:
-    SIGHUP, to no effect yet, and SIGUSR1, which starts a new log file as it
-    does with C{twistd}'s own.
+    SIGHUP, which reads the configuration again, and SIGUSR1, which starts a
+    new log file as it does with C{twistd}'s own.
     """
 
     def __init__(
-        self, reactor: Any, rotate: Callable[[], object], log: FilteringBoundLogger
+        self, reactor: Any, reload: Callable[[], object], rotate: Callable[[], object]
     ) -> None:
         """
+        @param reload: reads the configuration again.
         @param rotate: starts a new log file.
         """
         self._reactor = reactor
+        self._reload = reload
         self._rotate = rotate
-        self._log = log
 
     def startService(self) -> None:
         super().startService()
-        signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._hung_up))
+        signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._reload))
         signal.signal(signal.SIGUSR1, lambda *_: self._reactor.callFromThread(self._rotate))
-
-    def _hung_up(self) -> None:
-        self._log.warning("sighup_ignored", reason="to change the configuration, restart")

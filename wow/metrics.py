@@ -15,7 +15,6 @@ from prometheus_client import (
     Counter,
     Gauge,
     GCCollector,
-    Histogram,
     Info,
     PlatformCollector,
     ProcessCollector,
@@ -25,6 +24,8 @@ from prometheus_client.registry import Collector
 
 from wow import __version__
 from wow.errors import BY_CODE
+from wow.guard import REASONS
+from wow.spread import Spread, Spreads
 
 OK = "ok"
 """The outcome of what was not refused."""
@@ -108,29 +109,51 @@ class Metrics:
             kind: {code: self._tally(outcomes.labels(kind, code)) for code in BY_CODE}
             for kind in ("request", "solution", "connection")
         }
-        durations = Histogram(
+        self.issue_duration = Spread(*_DURATIONS)
+        self.redeem_duration = Spread(*_DURATIONS)
+        durations = Spreads(
             "wow_answer_duration_seconds",
             "From a message read to its answer written, where it was not refused.",
-            ["type"],
-            buckets=_DURATIONS,
-            registry=self.registry,
+            "type",
+            {"request": self.issue_duration, "solution": self.redeem_duration},
         )
-        self.issue_duration = durations.labels("request")
-        self.redeem_duration = durations.labels("solution")
+        self.registry.register(durations)
 
     def _prices(self) -> None:
         asked = self._counter("effort_asked_hashes", "Expected hashes of all challenges made.")
         self.effort_asked = self._tally(asked)
         paid = self._counter("effort_paid_hashes", "Expected hashes of all tokens spent.")
         self.effort_paid = self._tally(paid)
-        self.price = self._gauge("price_hashes", "Expected hashes that a challenge asks now.")
+        self.price = self._gauge(
+            "price_hashes", "Expected hashes that a challenge asks of an unknown client now."
+        )
+        self.base_price = self._gauge(
+            "base_price_hashes", "The same while nothing drives the price up."
+        )
 
     def _connections(self) -> None:
         opened = self._counter("connections_opened", "Connections accepted.")
         self.connections_opened = self._tally(opened)
         self.connections = self._gauge("connections", "Connections open now.")
+        self.half_begun = self._gauge(
+            "connections_half_begun", "Connections open now that have not sent a complete frame."
+        )
+        turned_away = self._counter(
+            "connections_turned_away", "Connections not admitted, by reason.", "reason"
+        )
+        self.turned_away = {reason: self._tally(turned_away.labels(reason)) for reason in REASONS}
+        displaced = self._counter(
+            "connections_displaced",
+            "Connections that gave way to a newcomer, by whether a complete frame ever came.",
+            "begun",
+        )
+        self.displaced = {
+            begun: self._tally(displaced.labels("yes" if begun else "no"))
+            for begun in (False, True)
+        }
         self.max_connections = self._gauge("max_connections", "The bound on open connections.")
-        self.clients = self._gauge("clients", "Address prefixes in the clients table.")
+        self.clients = self._gauge("clients", "Clients that something is known of.")
+        self.networks = self._gauge("networks", "Networks that something is known of.")
 
     def _quotes(self) -> None:
         self.quotes_taken = self._counter(

@@ -3,7 +3,8 @@ One connection's life: frames, their order, and deadlines. Knows no cryptography
 
 Frames are answered one at a time, in order. While an answer is awaited, or
 while the peer does not read what was sent, nothing more is read from it; so
-what a connection can make the server keep is bounded by one read.
+what a connection can make the server keep is bounded by one read. After a few
+frames it is others' turn.
 """
 
 from __future__ import annotations
@@ -12,11 +13,10 @@ from math import inf
 from typing import Any
 
 from attrs import frozen
-from prometheus_client import Histogram
 from structlog.typing import FilteringBoundLogger
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress, IPushProducer, IReactorTime
-from twisted.internet.protocol import Factory, connectionDone
+from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.protocols.basic import Int32StringReceiver
 from twisted.protocols.policies import TimeoutMixin
 from twisted.python.failure import Failure
@@ -24,10 +24,25 @@ from zope.interface import implementer
 
 from wow import wire
 from wow.errors import Busy, FrameTooLarge, Internal, Refused, ShuttingDown, TimedOut
-from wow.guard import Guard
+from wow.guard import Guard, Lists, Reason, TurnedAway, Visitor
 from wow.metrics import Metrics
 from wow.pow.service import ProofOfWork
-from wow.pow.token import UNBOUND, bind
+from wow.pow.token import bind, pack
+from wow.rate import Rate
+from wow.seats import Seats
+from wow.spread import Spread
+
+_FRAMES_A_TURN = 16
+"""
+Frames of one connection answered in one go. A read brings a thousand of them,
+which would keep everybody else waiting for tens of milliseconds.
+"""
+
+_TURNED_AWAY: dict[Reason, str] = {
+    "connections": "Too many connections from this address are open.",
+    "connection_rate": "Too many connections from this address; wait before the next.",
+    "failures": "Too many failures from this address; wait before the next try.",
+}
 
 
 @frozen
@@ -51,6 +66,29 @@ class Limits:
     linger: float
 
 
+def _sends_at_once(transport: object) -> bool:
+    # Asked of the class: a TLS transport passes on what it has not to the
+    # socket beneath, where this would write in the clear.
+    return hasattr(type(transport), "writeSomeData")
+
+
+class Farewell(Protocol):
+    """Tells somebody who is not admitted why, and hangs up."""
+
+    transport: Any
+
+    def __init__(self, refused: Refused) -> None:
+        self._refused = refused
+
+    def connectionMade(self) -> None:
+        # Over TLS it would wait for a handshake that may never come.
+        if _sends_at_once(self.transport):
+            self.transport.writeSomeData(wire.frame(wire.error_of(self._refused)))
+            self.transport.loseConnection()
+        else:
+            self.transport.abortConnection()
+
+
 @implementer(IPushProducer)
 class GateProtocol(Int32StringReceiver, TimeoutMixin):
     """The server's side of the protocol, version 1."""
@@ -58,18 +96,25 @@ class GateProtocol(Int32StringReceiver, TimeoutMixin):
     # No one interface of Twisted's has all that its transports have.
     transport: Any
 
-    _admitted = False
     _awaiting = False
+    _began = False
     _choked = False
+    _yielded = False
     _challenges = 0
     _closing = False
     _unbuffered = False
-    _prefix = UNBOUND
     _message = "connection"
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: Gate, visitor: Visitor, prefix: bytes, now: float) -> None:
+        """
+        @param visitor: whose connection it is; they have been admitted.
+        @param prefix: of the client's address, as tokens are bound.
+        """
         self._gate = gate
         self._limits = gate.limits
+        self.visitor = visitor
+        self._prefix = prefix
+        self.heard = now
         self.MAX_LENGTH = gate.limits.max_frame
         self._frames_left = 2 * gate.limits.exchanges
         self.callLater = gate.clock.callLater  # type: ignore[method-assign, assignment]
@@ -77,42 +122,22 @@ class GateProtocol(Int32StringReceiver, TimeoutMixin):
     # What happens to the connection.
 
     def connectionMade(self) -> None:
-        now = self._gate.clock.seconds()
-        self._ends = now + self._limits.lifetime
+        self._ends = self.heard + self._limits.lifetime
         self._fires = inf
-        # Asked of the class: a TLS transport passes on what it has not to the
-        # socket beneath, where this would write in the clear.
-        self._unbuffered = hasattr(type(self.transport), "writeSomeData")
-        self._gate.opened(self)
-        try:
-            self._begin()
-        except Refused as refused:
-            self._refuse(refused)
-        except Exception:
-            self._fail(Failure())
-
-    def _begin(self) -> None:
-        self._prefix = self._gate.prefix(self.transport.getPeer())
-        if self._gate.draining:
-            raise ShuttingDown
-        self._gate.guard.admit()
-        self._admitted = True
+        self._unbuffered = _sends_at_once(self.transport)
         self.transport.registerProducer(self, True)
-        # Unix sockets have no such delay to turn off.
-        if no_delay := getattr(self.transport, "setTcpNoDelay", None):
-            no_delay(True)
-        self._expect(self._limits.idle, self._gate.clock.seconds())
+        self._gate.opened(self)
+        self._expect(self._limits.idle, self.heard)
 
     def dataReceived(self, data: bytes) -> None:
         if not self._closing:
+            self._frames_this_turn = _FRAMES_A_TURN
             super().dataReceived(data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._closing = True
         self.setTimeout(None)
-        if self._admitted:
-            self._gate.guard.release()
-        self._gate.closed(self)
+        self._gate.closed(self, self.visitor, self._began)
 
     def timeoutConnection(self) -> None:
         now = self._gate.clock.seconds()
@@ -149,8 +174,17 @@ class GateProtocol(Int32StringReceiver, TimeoutMixin):
         """Close now."""
         self._refuse(ShuttingDown())
 
-    # Reading pauses for two reasons: an answer is awaited, or the peer does
-    # not read. The transport calls the next two for the second.
+    def give_way(self) -> None:
+        """Close, for a newcomer."""
+        self._gate.metrics.displaced[self._began].count += 1
+        if self._began and self._gate.explains():
+            self._refuse(Busy("Others came who were quicker.", retry_after=1))
+        else:
+            self.hang_up()
+
+    # Reading pauses for three reasons: an answer is awaited, it is others'
+    # turn, or the peer does not read. The transport calls the next two for
+    # the third.
 
     def pauseProducing(self) -> None:
         self._choked = True
@@ -161,28 +195,43 @@ class GateProtocol(Int32StringReceiver, TimeoutMixin):
         self._resume()
 
     def _resume(self) -> None:
-        if self.paused and not (self._awaiting or self._choked or self._closing):
+        if self.paused and not (self._awaiting or self._yielded or self._choked or self._closing):
             super().resumeProducing()
+
+    def _yield(self) -> None:
+        self._yielded = True
+        super().pauseProducing()
+        self._gate.clock.callLater(0, self._next_turn)
+
+    def _next_turn(self) -> None:
+        self._yielded = False
+        self._resume()
 
     # What the peer says.
 
     def lengthLimitExceeded(self, length: int) -> None:
+        self._began = True
         self._refuse(FrameTooLarge())
 
     def stringReceived(self, frame: bytes) -> None:
         self._message = "connection"
-        self._began = self._gate.clock.seconds()
+        self._began = True
+        self.heard = self._gate.clock.seconds()
+        self._gate.seats.heard(self)
         try:
             self._answer(frame)
         except Refused as refused:
             self._refuse(refused)
         except Exception:
             self._fail(Failure())
+        self._frames_this_turn -= 1
+        if not self._frames_this_turn:
+            self._yield()
 
     def _answer(self, frame: bytes) -> None:
         if not frame:
             raise FrameTooLarge
-        if self._began >= self._ends:
+        if self.heard >= self._ends:
             raise TimedOut
         if not self._frames_left:
             raise Busy("This connection has carried all it may; open another.", retry_after=0)
@@ -199,8 +248,8 @@ class GateProtocol(Int32StringReceiver, TimeoutMixin):
         gate.metrics.requests.count += 1
         if gate.draining:
             raise ShuttingDown
-        gate.guard.charge(self._prefix)
-        issued = gate.proof_of_work.issue(self._prefix, request.resource)
+        level = gate.guard.ask(self.visitor, self.heard)
+        issued = gate.proof_of_work.issue(self._prefix, request.resource, level)
         self._challenges += 1
         gate.metrics.issued.count += 1
         self._send(
@@ -233,6 +282,7 @@ class GateProtocol(Int32StringReceiver, TimeoutMixin):
     def _redeemed(self, message: wire.ServerMessage) -> None:
         self._awaiting = False
         self._gate.metrics.redeemed.count += 1
+        self._gate.guard.redeemed(self.visitor, self.heard)
         self._send(message, self._gate.metrics.redeem_duration)
         self._resume()
 
@@ -246,12 +296,12 @@ class GateProtocol(Int32StringReceiver, TimeoutMixin):
 
     # What the server says.
 
-    def _send(self, message: wire.ServerMessage, duration: Histogram) -> None:
+    def _send(self, message: wire.ServerMessage, duration: Spread) -> None:
         if self._closing:
             return
         self._write(wire.frame(message))
         now = self._gate.clock.seconds()
-        duration.observe(now - self._began)
+        duration.observe(now - self.heard)
         self._wait(now)
 
     def _write(self, data: bytes) -> None:
@@ -280,6 +330,9 @@ class GateProtocol(Int32StringReceiver, TimeoutMixin):
         self._gate.log.debug(
             "refused", code=refused.code, client=self._prefix[1:].hex(), message=refused.message
         )
+        if refused.fault and self._gate.guard.failed(self.visitor, self._gate.clock.seconds()):
+            self.hang_up()
+            return
         self._write(wire.frame(wire.error_of(refused)))
         if refused.closes:
             self._close()
@@ -295,14 +348,15 @@ class GateProtocol(Int32StringReceiver, TimeoutMixin):
         # does not read never closes by itself.
         self._closing = True
         self.paused = True
-        if self._admitted:
-            self.transport.unregisterProducer()
+        self.transport.unregisterProducer()
         self.transport.loseConnection()
         self.setTimeout(self._limits.linger)
-        if not (self._admitted or self._unbuffered):
-            # Over TLS the refusal would wait for a handshake that may never
-            # come, and the connection with it.
-            self.transport.abortConnection()
+
+    def hang_up(self) -> None:
+        """Reset the connection, without a word."""
+        self._closing = True
+        self.paused = True
+        self.transport.abortConnection()
 
 
 class Gate(Factory):
@@ -319,6 +373,8 @@ class Gate(Factory):
         self,
         proof_of_work: ProofOfWork,
         guard: Guard,
+        seats: Seats[GateProtocol],
+        explained: Rate,
         limits: Limits,
         prefix_bits: tuple[int, int],
         clock: IReactorTime,
@@ -326,37 +382,80 @@ class Gate(Factory):
         log: FilteringBoundLogger,
     ) -> None:
         """
+        @param explained: how fast those are told why who lose a connection, or
+            do not get one, without a fault of their own in it.
         @param prefix_bits: how many bits of an IPv4 and of an IPv6 address make a client.
         """
         self.proof_of_work = proof_of_work
         self.guard = guard
+        self.seats = seats
         self.limits = limits
         self.clock = clock
         self.metrics = metrics
         self.log = log
-        self._connections: set[GateProtocol] = set()
+        self._explained = explained
+        self._explained_due = 0.0
         self._prefix_bits = prefix_bits
         self._drained: Deferred[None] | None = None
-        metrics.connections.set_function(self._connections.__len__)
+        metrics.connections.set_function(seats.__len__)
+        metrics.half_begun.set_function(lambda: seats.half_begun)
 
-    def buildProtocol(self, addr: IAddress | None) -> GateProtocol:
-        return GateProtocol(self)
+    def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
+        """Admit a connection, or tell it why not, or (None) have it reset."""
+        try:
+            return self._admit(pack(getattr(addr, "host", None)))
+        except TurnedAway as away:
+            return self._turn_away(away)
+        except Exception:
+            self.log.error("internal_error", exc_info=True)
+            return Farewell(Internal())
 
-    def prefix(self, peer: IAddress) -> bytes:
-        """The client that a peer belongs to."""
-        return bind(getattr(peer, "host", None), *self._prefix_bits)
+    def _admit(self, address: bytes) -> Protocol:
+        if self.draining:
+            return Farewell(ShuttingDown())
+        prefix, now = bind(address, *self._prefix_bits), self.clock.seconds()
+        return GateProtocol(self, self.guard.admit(address, prefix, now), prefix, now)
+
+    def _turn_away(self, away: TurnedAway) -> Farewell | None:
+        self.metrics.turned_away[away.reason].count += 1
+        if away.reason == "denied" or not self.explains():
+            return None
+        return Farewell(Busy(_TURNED_AWAY[away.reason], round(away.retry_after, 3)))
+
+    def explains(self) -> bool:
+        """Whether one more may be told why it is not served; if so, it counts."""
+        now = self.clock.seconds()
+        if self._explained.wait(self._explained_due, now) > 0:
+            return False
+        self._explained_due = self._explained.take(self._explained_due, now)
+        return True
 
     def opened(self, connection: GateProtocol) -> None:
         """A connection was made."""
-        self._connections.add(connection)
         self.metrics.connections_opened.count += 1
+        self.seats.take(connection)
 
-    def closed(self, connection: GateProtocol) -> None:
-        """A connection was lost."""
-        self._connections.discard(connection)
-        if self._drained is not None and not self._connections:
+    def closed(self, connection: GateProtocol, visitor: Visitor, begun: bool) -> None:
+        """
+        A connection was lost.
+
+        @param begun: whether a frame ever came. Connections without one are
+            what many attacks are made of.
+        """
+        self.seats.leave(connection)
+        self.guard.leave(visitor)
+        if not (begun or self.draining):
+            self.guard.failed(visitor, self.clock.seconds())
+        if self._drained is not None and not len(self.seats):
             drained, self._drained = self._drained, None
             drained.callback(None)
+
+    def enforce(self, lists: Lists) -> None:
+        """Replace the lists of addresses that are allowed and denied, for open connections too."""
+        self.guard.lists = lists
+        for connection in self.seats:
+            if lists.denies(connection.visitor.address):
+                connection.hang_up()
 
     def drain(self, within: float) -> Deferred[None]:
         """
@@ -366,17 +465,17 @@ class Gate(Factory):
         @return: a Deferred that fires when no connection is left.
         """
         self.draining = True
-        if not self._connections:
+        if not len(self.seats):
             return succeed(None)
         self._drained = Deferred[None]()
         patience = self.clock.callLater(within, self.shut)
         drained = self._drained
         drained.addCallback(lambda _: patience.cancel() if patience.active() else None)
-        for connection in list(self._connections):
+        for connection in self.seats:
             connection.drain()
         return drained
 
     def shut(self) -> None:
         """Close every connection now, with its error."""
-        for connection in list(self._connections):
+        for connection in self.seats:
             connection.shut()

@@ -11,6 +11,8 @@ import random
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 from attrs import asdict
@@ -20,19 +22,23 @@ from twisted.python import usage
 from twisted.python.logfile import LogFile
 from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, HTTPConnectionPool
 
-from wow import __version__, config
+from wow import __version__, config, entrance
 from wow.admin.health import Check, Health
 from wow.admin.site import make_site
 from wow.clients import Clients
 from wow.config import Collection, ConfigError, Http, Settings
-from wow.guard import Guard
+from wow.descriptors import raise_limit, room
+from wow.guard import Allowance, Guard, Lists, Scope
 from wow.lifecycle import CannotStart, Drain, Listener, Ordered, Signals
 from wow.logs import make_logger
+from wow.loop import LoopMeter
 from wow.metrics import Metrics
+from wow.networks import Networks
 from wow.pow import keys
 from wow.pow.keys import KeyRing
+from wow.pow.pricing import Pricing, Repricing
 from wow.pow.purge import Purge
-from wow.pow.service import Price, ProofOfWork
+from wow.pow.service import ProofOfWork
 from wow.pow.spent import ISpentStore
 from wow.pow.spent_lmdb import LmdbSpentStore, this_boot
 from wow.quotes.answer import Layout
@@ -40,11 +46,20 @@ from wow.quotes.breaker import Breaker
 from wow.quotes.endpoint import BoundedEndpoints
 from wow.quotes.service import QuoteService, Supply
 from wow.quotes.sources import CollectionSource, HttpSource, load_collection
+from wow.rate import Rate
+from wow.reload import Reload
+from wow.seats import Seats
 from wow.secret import reveal
 from wow.server import Gate, Limits
 
 _MOST_HEADERS = 65536
 """Bytes that an API may send before the body of its answer."""
+
+_OTHER_DESCRIPTORS = 128
+"""
+File descriptors for what is not a connection: the store, the log, operators,
+sources, and connections that are being closed.
+"""
 
 
 class Options(usage.Options):
@@ -82,11 +97,19 @@ def makeService(options: Options) -> IService:
     """The whole server, as C{twistd} runs it."""
     from twisted.internet import reactor
 
+    # Deadlines follow the time that passes, not a wall clock that may be set.
+    reactor.seconds = time.monotonic  # type: ignore[method-assign]
     settings: Settings = options["settings"]
     file = _log_file(cast(Mapping[str, Any], options.parent))
     log = make_logger(file, settings.log.level, settings.log.format)
     sys.excepthook = _explain
-    return build(settings, os.environ, reactor, getattr(file, "rotate", lambda: None), log)
+    reload = partial(config.load, _absolute(options["config"]), os.environ)
+    return build(settings, os.environ, reactor, reload, getattr(file, "rotate", lambda: None), log)
+
+
+def _absolute(path: str | None) -> str | None:
+    # twistd goes elsewhere when it daemonizes.
+    return path and str(Path(path).absolute())
 
 
 def _explain(kind: type[BaseException], error: BaseException, where: Any) -> None:
@@ -108,13 +131,18 @@ def build(
     settings: Settings,
     environ: Mapping[str, str],
     reactor: Any,
+    load: Callable[[], Settings],
     rotate: Callable[[], object],
     log: FilteringBoundLogger,
 ) -> Ordered:
-    """Build a server from its settings. It is started as a service."""
+    """
+    Build a server from its settings. It is started as a service.
+
+    @param load: reads the settings again.
+    """
     metrics = Metrics()
-    clients = Clients(settings.limits.clients)
-    metrics.clients.set_function(lambda: len(clients))
+    meter = _measure(reactor, metrics, log)
+    pricing = _build_pricing(settings, meter, metrics)
     quotes = _build_quotes(settings, environ, reactor, metrics, log)
     spent = LmdbSpentStore(
         settings.spent.directory,
@@ -124,8 +152,8 @@ def build(
         log,
         this_boot(),
     )
-    proof_of_work = _build_proof_of_work(settings, environ, spent, quotes, metrics, log)
-    gate = _build_gate(settings, proof_of_work, clients, reactor, metrics, log)
+    proof_of_work = _build_proof_of_work(settings, environ, pricing, spent, quotes, metrics, log)
+    gate = _build_gate(settings, proof_of_work, reactor, metrics, log)
     health = Health(
         {
             "spent": Check(lambda: spent.trouble),
@@ -133,14 +161,18 @@ def build(
             "gate": Check(lambda: "shutting down" if gate.draining else None),
         }
     )
+    prepare = partial(entrance.prepare, backlog=settings.limits.backlog, watch=meter.watch)
     site = make_site(metrics.registry, health)
     parts = [
-        Signals(reactor, rotate, log),
+        Signals(
+            reactor, Reload(settings, load, lambda new: gate.enforce(_lists(new)), log), rotate
+        ),
         Listener(reactor, settings.admin.listen, site, log),
         _build_purge(settings, spent, reactor, metrics, log),
         quotes,
+        Repricing(pricing, settings.pow.period, reactor, random.random, log),
         Drain(reactor, gate, settings.limits.drain, log),
-        *(Listener(reactor, endpoint, gate, log) for endpoint in settings.listen),
+        *(Listener(reactor, endpoint, gate, log, prepare) for endpoint in settings.listen),
     ]
     server = Ordered(log)
     for part in parts:
@@ -196,16 +228,15 @@ def _build_supply(
 def _build_proof_of_work(
     settings: Settings,
     environ: Mapping[str, str],
+    pricing: Pricing,
     spent: ISpentStore,
     quotes: QuoteService,
     metrics: Metrics,
     log: FilteringBoundLogger,
 ) -> ProofOfWork:
-    price = Price.of(settings.pow.effort, settings.pow.rounds)
-    metrics.price.set(price.effort)
     return ProofOfWork(
         keys=_find_keys(settings, environ, log),
-        price=price,
+        pricing=pricing,
         ttl_ms=_ms(settings.pow.ttl),
         skew_ms=_ms(settings.pow.skew),
         bind_clients=settings.pow.bind,
@@ -252,20 +283,48 @@ def _build_purge(
     )
 
 
+def _measure(reactor: Any, metrics: Metrics, log: FilteringBoundLogger) -> LoopMeter:
+    meter = LoopMeter(time.monotonic)
+    if not meter.attach(reactor):
+        log.warning(
+            "loop_not_measured",
+            meaning="the price cannot follow the load",
+            remedy="use the reactor that is Twisted's default on Linux",
+        )
+    metrics.registry.register(meter)
+    return meter
+
+
+def _build_pricing(settings: Settings, meter: LoopMeter, metrics: Metrics) -> Pricing:
+    pricing = Pricing(
+        base=settings.pow.effort,
+        floor=settings.pow.floor,
+        ceiling=settings.pow.ceiling,
+        rounds=settings.pow.rounds,
+        load=settings.pow.load,
+        busy=lambda: meter.busy,
+        seconds=time.monotonic,
+    )
+    metrics.base_price.set(settings.pow.effort)
+    metrics.price.set_function(lambda: pricing.effort)
+    return pricing
+
+
 def _build_gate(
     settings: Settings,
     proof_of_work: ProofOfWork,
-    clients: Clients,
     reactor: Any,
     metrics: Metrics,
     log: FilteringBoundLogger,
 ) -> Gate:
     limits = settings.limits
-    metrics.max_connections.set(limits.connections)
-    guard = Guard(limits.connections, limits.rate, limits.burst, clients, reactor)
+    connections = _most_connections(limits.connections, log)
+    metrics.max_connections.set(connections)
     return Gate(
         proof_of_work,
-        guard,
+        _build_guard(settings, metrics),
+        Seats(connections, min(limits.half_begun, connections)),
+        Rate(limits.explained, limits.explained),
         Limits(
             max_frame=limits.frame,
             idle=limits.idle,
@@ -279,6 +338,46 @@ def _build_gate(
         metrics,
         log,
     )
+
+
+def _most_connections(wanted: int, log: FilteringBoundLogger) -> int:
+    descriptors = raise_limit()
+    fitting = room(descriptors, wanted, _OTHER_DESCRIPTORS)
+    if fitting < wanted:
+        log.warning(
+            "few_descriptors",
+            meaning=f"{descriptors} file descriptors make room for {fitting} connections "
+            f"instead of {wanted}",
+            remedy="raise the limit (ulimit -n, LimitNOFILE=), or lower limits.connections",
+        )
+    return fitting
+
+
+def _build_guard(settings: Settings, metrics: Metrics) -> Guard:
+    limits = settings.limits
+    clients = Clients(limits.clients)
+    metrics.clients.set_function(clients.__len__)
+    scopes = [Scope(_allowance(limits, 1), clients, {5: 5, 17: 17})]
+    if limits.network_share:
+        networks = Clients(limits.clients)
+        metrics.networks.set_function(networks.__len__)
+        # A key is the length of the address and the beginning of it.
+        key_bytes = {5: 1 + limits.network_v4 // 8, 17: 1 + limits.network_v6 // 8}
+        scopes.append(Scope(_allowance(limits, limits.network_share), networks, key_bytes))
+    return Guard(_lists(settings), tuple(scopes))
+
+
+def _allowance(limits: config.Limits, share: int) -> Allowance:
+    return Allowance(
+        share * limits.client_connections,
+        Rate(share * limits.connection_rate, share * limits.connection_burst),
+        Rate(share * limits.challenge_rate, share * limits.challenge_burst),
+        Rate(share * limits.failure_rate, share * limits.failure_burst),
+    )
+
+
+def _lists(settings: Settings) -> Lists:
+    return Lists(Networks(settings.limits.allow), Networks(settings.limits.deny))
 
 
 def _ms(seconds: float) -> int:

@@ -12,40 +12,16 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from attrs import frozen
 from twisted.internet.defer import Deferred
 
 from wow import errors
 from wow.metrics import Tally
 from wow.pow.keys import KeyRing
+from wow.pow.pricing import Price, Pricing
 from wow.pow.resource import IProtectedResource
 from wow.pow.spent import ISpentStore
 from wow.pow.token import UNBOUND, Token, open_sealed, seal
 from wow.pow.work import check, target
-
-
-@frozen
-class Price:
-    """
-    How much work a challenge asks.
-
-    @ivar rounds: 1 to 64 puzzles; more of them narrow the spread of the time
-        it takes to solve all.
-    @ivar round_effort: expected hashes for one of them.
-    """
-
-    rounds: int
-    round_effort: int
-
-    @property
-    def effort(self) -> int:
-        """Expected hashes for the whole challenge."""
-        return self.rounds * self.round_effort
-
-    @classmethod
-    def of(cls, effort: int, rounds: int) -> Price:
-        """Divide an effort into rounds, each at least one hash."""
-        return cls(rounds, max(1, effort // rounds))
 
 
 class Issued(NamedTuple):
@@ -69,7 +45,7 @@ class ProofOfWork:
         self,
         *,
         keys: KeyRing,
-        price: Price,
+        pricing: Pricing,
         ttl_ms: int,
         skew_ms: int,
         bind_clients: bool,
@@ -89,7 +65,7 @@ class ProofOfWork:
         @param now_ms: the wall clock, milliseconds since the Unix epoch.
         """
         self._keys = keys
-        self._price = price
+        self._pricing = pricing
         self._ttl_ms = ttl_ms
         self._skew_ms = skew_ms
         self._bind_clients = bind_clients
@@ -99,16 +75,17 @@ class ProofOfWork:
         self._effort_asked = effort_asked
         self._effort_paid = effort_paid
 
-    def issue(self, client: bytes, resource: str) -> Issued:
+    def issue(self, client: bytes, resource: str, level: int = 0) -> Issued:
         """
         Make a challenge.
 
         @param client: whom it is for: the address prefix from L{wow.pow.token.bind}.
+        @param level: how many times the price is doubled for this client.
         @raise errors.UnknownResource: if there is no such resource.
         """
         if resource not in self._resources:
             raise errors.UnknownResource
-        price = self._price
+        price = self._pricing.price(level)
         text = seal(
             Token(price.rounds, price.round_effort, self._expiry_ms(), os.urandom(16), resource),
             self._keys,
@@ -157,5 +134,7 @@ class ProofOfWork:
         message = await resource.prepare(client)
         if await self._spent.spend(token.expiry_ms, token.random_id) is not True:
             raise errors.Replayed
-        self._effort_paid.count += token.rounds * token.round_effort
+        effort = token.rounds * token.round_effort
+        self._effort_paid.count += effort
+        self._pricing.paid(effort)
         return message

@@ -102,26 +102,32 @@ def open_sealed(text: str, keys: KeyRing, binding: bytes) -> Token:
     return Token(rounds, round_effort, expiry_ms, random_id, resource)
 
 
-def bind(address: str | None, prefix_v4: int = 32, prefix_v6: int = 64) -> bytes:
+def bind(address: bytes, prefix_v4: int = 32, prefix_v6: int = 64) -> bytes:
     """
-    The binding of a client's address: its length and its network, packed.
+    The binding of a client's address: its length and its network.
 
-    @param address: as the transport gives it, perhaps with a zone; None for
-        a transport without addresses, which is bound to nothing.
+    @param address: from L{pack}; what has none is bound to nothing.
     @param prefix_v4: how many bits of an IPv4 address count.
     @param prefix_v6: how many bits of an IPv6 address count.
+    """
+    size = len(address)
+    host_bits = 8 * size - (prefix_v4 if size == 4 else prefix_v6)
+    if host_bits <= 0:
+        return bytes((size,)) + address
+    network = int.from_bytes(address, "big") >> host_bits << host_bits
+    return bytes((size,)) + network.to_bytes(size, "big")
+
+
+def pack(address: str | None) -> bytes:
+    """
+    An address, packed; an IPv4-mapped IPv6 address is the IPv4 one, and a zone is left out.
+
+    @param address: as the transport gives it; None for one without addresses.
+    @return: 4 or 16 bytes, or none.
     @raise ValueError: if it is no address.
     """
     if address is None:
-        return UNBOUND
-    packed = _pack(address)
-    bits = prefix_v4 if len(packed) == 4 else prefix_v6
-    host_bits = 8 * len(packed) - bits
-    network = int.from_bytes(packed, "big") >> host_bits << host_bits
-    return bytes((len(packed),)) + network.to_bytes(len(packed), "big")
-
-
-def _pack(address: str) -> bytes:
+        return b""
     try:
         if ":" not in address:
             return socket.inet_pton(socket.AF_INET, address)

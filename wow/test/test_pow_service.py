@@ -14,17 +14,18 @@ from zope.interface import implementer
 from wow import errors
 from wow.metrics import Tally
 from wow.pow.keys import KeyRing, generate
+from wow.pow.pricing import Price, Pricing
 from wow.pow.resource import IProtectedResource
-from wow.pow.service import Price, ProofOfWork
+from wow.pow.service import ProofOfWork
 from wow.pow.spent import MemorySpentStore
-from wow.pow.token import UNBOUND, Token, bind, open_sealed, seal
+from wow.pow.token import UNBOUND, Token, bind, open_sealed, pack, seal
 from wow.pow.work import search
 from wow.test.test_token import RING, VECTORS
 
 TTL = 60_000
 SKEW = 5_000
-ALICE = bind("192.0.2.7")
-MALLORY = bind("192.0.2.8")
+ALICE = bind(pack("192.0.2.7"))
+MALLORY = bind(pack("192.0.2.8"))
 
 
 @implementer(IProtectedResource)
@@ -50,11 +51,20 @@ class Gated(SynchronousTestCase):
         self.spent.open()
         self.asked = Tally(Counter("asked", "Effort asked.", registry=None))
         self.paid = Tally(Counter("paid", "Effort paid.", registry=None))
+        self.pricing = Pricing(
+            base=64,
+            floor=64,
+            ceiling=1024,
+            rounds=4,
+            load=0.5,
+            busy=lambda: 0.0,
+            seconds=lambda: self.now / 1000,
+        )
 
     def gate(self, keys: KeyRing = RING, bind_clients: bool = True) -> ProofOfWork:
         return ProofOfWork(
             keys=keys,
-            price=Price.of(64, 4),
+            pricing=self.pricing,
             ttl_ms=TTL,
             skew_ms=SKEW,
             bind_clients=bind_clients,
@@ -114,11 +124,8 @@ class Issuing(Gated):
         self.issued()
         self.assertEqual(self.asked.count, 64)
 
-    @given(st.integers(1, 2**32), st.integers(1, 64))
-    def test_every_round_costs_something(self, effort: int, rounds: int) -> None:
-        price = Price.of(effort, rounds)
-        self.assertGreaterEqual(price.round_effort, 1)
-        self.assertLessEqual(abs(price.effort - effort), rounds)
+    def test_level_of_the_client_doubles_the_price(self) -> None:
+        self.assertEqual(self.gate().issue(ALICE, "quote", 3).price, Price(4, 128))
 
 
 class Redeeming(Gated):
@@ -128,7 +135,7 @@ class Redeeming(Gated):
 
     def test_vectors(self) -> None:
         for case in VECTORS["cases"]:
-            client = bind(case["client_address"])
+            client = bind(pack(case["client_address"]))
             outcome = self.redeem(case["token"], case["first_nonces"], client)
             self.assertEqual(outcome, "fortune", case["name"])
             replay = self.redeem(case["token"], case["first_nonces"], client)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Mapping
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any
 
 from hypothesis import given
@@ -20,16 +22,22 @@ from zope.interface import implementer
 
 from wow import errors, wire
 from wow.clients import Clients
-from wow.guard import Guard
+from wow.guard import Allowance, Guard, Lists, Scope
 from wow.logs import make_logger
 from wow.metrics import Metrics
+from wow.pow.pricing import Pricing
 from wow.pow.resource import IProtectedResource
-from wow.pow.service import Price, ProofOfWork
+from wow.pow.service import ProofOfWork
 from wow.pow.spent import MemorySpentStore
-from wow.server import Gate, Limits
+from wow.pow.token import pack
+from wow.pow.work import search
+from wow.rate import Rate
+from wow.seats import Seats
+from wow.server import Gate, GateProtocol, Limits
 from wow.test.test_token import RING
 
 REQUEST = wire.frame(wire.Request())
+NO_LISTS = Lists((), ())
 QUOTE = wire.Quote("Know thyself.", "Thales", "test")
 
 
@@ -53,20 +61,35 @@ class Transport(StringTransport):
         self.aborted = True
 
 
-class TcpTransport(Transport):
-    no_delay = False
+class Socket(Transport):
+    """
+    A transport that can write at once, as that of a plain socket can.
 
-    def setTcpNoDelay(self, enabled: bool) -> None:
-        self.no_delay = enabled
+    @ivar room: bytes that the socket takes before it is full.
+    @ivar taken: what it took.
+    """
+
+    room = 10**6
+    broken = False
+    taken = b""
+
+    def writeSomeData(self, data: bytes) -> int | Exception:
+        if self.broken:
+            return ConnectionLost()
+        taken = data[: self.room]
+        self.room -= len(taken)
+        self.taken += taken
+        return len(taken)
 
 
 class Conversation:
-    """One connection, seen from its client."""
+    """One connection that was admitted, seen from its client."""
 
     def __init__(self, gate: Gate, peer: IAddress) -> None:
-        self.protocol = gate.buildProtocol(peer)
-        kind = TcpTransport if isinstance(peer, IPv4Address) else Transport
-        self.transport = kind(peerAddress=peer)
+        protocol = gate.buildProtocol(peer)
+        assert isinstance(protocol, GateProtocol)
+        self.protocol = protocol
+        self.transport = Transport(peerAddress=peer)
         self.protocol.makeConnection(self.transport)
         self._read = 0
 
@@ -100,7 +123,7 @@ class Conversation:
 
     @property
     def closing(self) -> bool:
-        return self.transport.disconnecting
+        return self.transport.disconnecting or self.transport.aborted
 
     def lose(self) -> None:
         if not self.transport.disconnected:
@@ -124,11 +147,31 @@ class Served(SynchronousTestCase):
     def now_ms(self) -> int:
         return int(self.clock.seconds() * 1000)
 
-    def make_gate(self, connections: int = 100, burst: int = 100, **limits: Any) -> Gate:
+    def make_gate(
+        self,
+        *,
+        seats: tuple[int, int] = (100, 100),
+        allowance: Mapping[str, Any] = MappingProxyType({}),
+        lists: Lists = NO_LISTS,
+        explained: int = 100,
+        **limits: Any,
+    ) -> Gate:
+        """
+        @param seats: for connections, and for those half begun.
+        """
         log = make_logger(self.logged, "debug", "json")
+        pricing = Pricing(
+            base=2,
+            floor=2,
+            ceiling=2**20,
+            rounds=2,
+            load=0.5,
+            busy=lambda: 0.0,
+            seconds=self.clock.seconds,
+        )
         proof_of_work = ProofOfWork(
             keys=RING,
-            price=Price.of(2, 2),
+            pricing=pricing,
             ttl_ms=60_000,
             skew_ms=5_000,
             bind_clients=True,
@@ -141,7 +184,12 @@ class Served(SynchronousTestCase):
         defaults = Limits(4096, 30, 65, 3600, 1000, 5)
         return Gate(
             proof_of_work,
-            Guard(connections, 1.0, burst, Clients(100), self.clock),
+            Guard(
+                lists,
+                (Scope(Allowance(**{**_PLENTY, **allowance}), Clients(100), {5: 5, 17: 17}),),
+            ),
+            Seats(*seats),
+            Rate(1, explained),
             Limits(**{**{name: getattr(defaults, name) for name in _LIMITS}, **limits}),
             (32, 64),
             self.clock,
@@ -154,6 +202,17 @@ class Served(SynchronousTestCase):
         self.addCleanup(conversation.lose)
         return conversation
 
+    def knock(self, host: str) -> Socket:
+        """Connect with a socket that takes data at once, whether or not one is admitted."""
+        socket = Socket(peerAddress=IPv4Address("TCP", host, 40000))
+        protocol = self.gate.buildProtocol(socket.getPeer())
+        if protocol is None:
+            socket.aborted = True
+            return socket
+        protocol.makeConnection(socket)
+        self.addCleanup(protocol.connectionLost)
+        return socket
+
     def solution(self, conversation: Conversation | None = None) -> wire.Solution:
         challenge = (conversation or self.connect()).ask(wire.Request())
         return wire.Solution(challenge["challenge"], [0, 0])
@@ -165,6 +224,12 @@ class Served(SynchronousTestCase):
         return self.count("wow_outcomes_total", type=kind, code=code)
 
 
+_PLENTY = {
+    "connections": 1000,
+    "connecting": Rate(1000, 1000),
+    "asking": Rate(1000, 1000),
+    "failing": Rate(1000, 1000),
+}
 _LIMITS = ("max_frame", "idle", "solving", "lifetime", "exchanges", "linger")
 
 
@@ -223,11 +288,6 @@ class Exchanges(Served):
         client.lose()
         self.assertEqual(self.count("wow_connections"), 0)
         self.assertEqual(self.count("wow_connections_opened_total"), 1)
-
-    def test_answers_are_not_delayed_for_more(self) -> None:
-        transport = self.connect().transport
-        assert isinstance(transport, TcpTransport)
-        self.assertTrue(transport.no_delay)
 
     def test_unix_socket(self) -> None:
         client = Conversation(self.gate, UNIXAddress("/run/wow.sock"))
@@ -308,7 +368,7 @@ class Refusals(Served):
         self.check(client, "replayed")
 
     def test_rate_limited(self) -> None:
-        self.gate = self.make_gate(burst=1)
+        self.gate = self.make_gate(allowance={"asking": Rate(1, 1)})
         client = self.connect()
         client.ask(wire.Request())
         client.send(REQUEST)
@@ -316,15 +376,12 @@ class Refusals(Served):
         self.assertEqual(self.connect("192.0.2.8").ask(wire.Request())["type"], "challenge")
 
     def test_busy(self) -> None:
-        self.gate = self.make_gate(connections=1)
+        self.gate = self.make_gate(seats=(1, 1))
         first = self.connect()
-        client = self.connect()
-        self.check(client, "busy", retry_after=True)
-        client.lose()
-        self.check(self.connect(), "busy", retry_after=True)
-        self.assertEqual(first.ask(wire.Request())["type"], "challenge")
-        first.lose()
-        self.assertEqual(self.connect().ask(wire.Request())["type"], "challenge")
+        first.ask(wire.Request())
+        newcomer = self.connect()
+        self.check(first, "busy", retry_after=True)
+        self.assertEqual(newcomer.ask(wire.Request())["type"], "challenge")
 
     def test_unavailable(self) -> None:
         client = self.connect()
@@ -353,9 +410,9 @@ class Refusals(Served):
         self.check(client, "internal")
 
     def test_fault_on_connecting(self) -> None:
-        client = Conversation(self.gate, IPv4Address("TCP", "no address", 1))
-        self.addCleanup(client.lose)
-        self.check(client, "internal")
+        socket = self.knock("no address")
+        self.assertIn(b'"code":"internal"', socket.taken)
+        self.assertIn("internal_error", self.logged.getvalue())
 
     def test_refusals_are_counted_by_kind(self) -> None:
         self.test_malformed()
@@ -547,34 +604,15 @@ class Order(Served):
         self.assertEqual(self.client.codes(), ["internal"])
 
 
-class Socket(TcpTransport):
-    """
-    A transport that can write at once, as that of a plain socket can.
-
-    @ivar room: bytes that the socket takes before it is full.
-    @ivar taken: what it took.
-    """
-
-    room = 10**6
-    broken = False
-    taken = b""
-
-    def writeSomeData(self, data: bytes) -> int | Exception:
-        if self.broken:
-            return ConnectionLost()
-        taken = data[: self.room]
-        self.room -= len(taken)
-        self.taken += taken
-        return len(taken)
-
-
 class Writing(Served):
     """What is said reaches the socket at once, whole and in order."""
 
     def setUp(self) -> None:
         super().setUp()
         self.socket = Socket(peerAddress=IPv4Address("TCP", "192.0.2.7", 40000))
-        self.protocol = self.gate.buildProtocol(None)
+        protocol = self.gate.buildProtocol(None)
+        assert protocol is not None
+        self.protocol = protocol
         self.protocol.makeConnection(self.socket)
         self.addCleanup(self.protocol.connectionLost)
 
@@ -610,7 +648,7 @@ class Writing(Served):
 class Tls(Served):
     """A transport that wraps another, and passes on to it what it does not have itself."""
 
-    class Wrapper(TcpTransport):
+    class Wrapper(Transport):
         def __init__(self, wrapped: Socket, **options: Any) -> None:
             super().__init__(**options)
             self._wrapped = wrapped
@@ -625,7 +663,9 @@ class Tls(Served):
         self.wrapper = self.Wrapper(self.socket, peerAddress=peer)
 
     def speak(self) -> None:
-        self.protocol = self.gate.buildProtocol(None)
+        protocol = self.gate.buildProtocol(self.wrapper.getPeer())
+        assert protocol is not None
+        self.protocol = protocol
         self.protocol.makeConnection(self.wrapper)
         self.addCleanup(self.protocol.connectionLost)
 
@@ -636,10 +676,236 @@ class Tls(Served):
         self.assertEqual(self.wrapper.value().count(b'"type":"challenge"'), 1)
 
     def test_no_handshake_is_waited_for_to_say_busy(self) -> None:
-        self.gate = self.make_gate(connections=1)
+        self.gate = self.make_gate(allowance={"connections": 1})
         self.connect()
         self.speak()
         self.assertTrue(self.wrapper.aborted)
+        self.assertEqual(self.socket.taken + self.socket.value(), b"")
+
+
+class NotAdmitted(Served):
+    """Who is not admitted is told why, up to a rate; and reset, at no more cost than that."""
+
+    def test_told_why(self) -> None:
+        self.gate = self.make_gate(allowance={"connections": 1})
+        self.connect()
+        socket = self.knock("192.0.2.7")
+        self.assertIn(b'"code":"busy"', socket.taken)
+        self.assertIn(b'"retry_after":1', socket.taken)
+        self.assertTrue(socket.disconnecting)
+
+    def test_reset_beyond_a_rate(self) -> None:
+        self.gate = self.make_gate(allowance={"connections": 1}, explained=2)
+        self.connect()
+        told = [self.knock("192.0.2.7").taken != b"" for _ in range(5)]
+        self.assertEqual(told, [True, True, False, False, False])
+        self.clock.advance(1)
+        self.assertIn(b"busy", self.knock("192.0.2.7").taken)
+
+    def test_denied_are_told_nothing(self) -> None:
+        self.gate = self.make_gate(lists=Lists((), (pack("192.0.2.7"),)))
+        self.assertIsNone(self.gate.buildProtocol(IPv4Address("TCP", "192.0.2.7", 40000)))
+
+    def test_reasons_are_counted(self) -> None:
+        self.test_denied_are_told_nothing()
+        self.assertEqual(self.count("wow_connections_turned_away_total", reason="denied"), 1)
+        self.test_told_why()
+        self.assertEqual(self.count("wow_connections_turned_away_total", reason="connections"), 1)
+
+    def test_others_are(self) -> None:
+        self.gate = self.make_gate(allowance={"connections": 1}, explained=1)
+        self.connect()
+        self.knock("192.0.2.7")
+        self.assertEqual(self.connect("192.0.2.8").ask(wire.Request())["type"], "challenge")
+
+    def test_place_is_free_after_the_connection(self) -> None:
+        self.gate = self.make_gate(allowance={"connections": 1})
+        for _ in range(3):
+            client = self.connect()
+            client.ask(wire.Request())
+            client.lose()
+
+
+class Crowds(Served):
+    """The connection that was silent for longest gives way to a newcomer."""
+
+    def test_silent_ones_are_reset(self) -> None:
+        self.gate = self.make_gate(seats=(2, 2))
+        silent = self.connect()
+        speaker = self.connect()
+        speaker.ask(wire.Request())
+        self.connect()
+        self.assertTrue(silent.transport.aborted)
+        self.assertEqual(silent.hear(), [])
+        self.assertFalse(speaker.closing)
+        self.assertEqual(self.count("wow_connections_displaced_total", begun="no"), 1)
+
+    def test_those_that_spoke_are_told(self) -> None:
+        self.gate = self.make_gate(seats=(1, 1))
+        speaker = self.connect()
+        speaker.ask(wire.Request())
+        self.connect()
+        self.assertEqual(speaker.codes(), ["busy"])
+        self.assertEqual(self.count("wow_connections_displaced_total", begun="yes"), 1)
+
+    def test_reset_beyond_a_rate(self) -> None:
+        self.gate = self.make_gate(seats=(1, 1), explained=1)
+        speakers = [self.connect()]
+        for _ in range(3):
+            speakers[-1].ask(wire.Request())
+            speakers.append(self.connect())
+        self.assertEqual([bool(client.hear()) for client in speakers[:3]], [True, False, False])
+        self.assertEqual([client.transport.aborted for client in speakers[1:3]], [True, True])
+
+    def test_a_place_is_free_at_once(self) -> None:
+        self.gate = self.make_gate(seats=(3, 1))
+        for _ in range(10):
+            self.connect()
+        self.assertEqual(self.count("wow_connections"), 1)
+        self.assertEqual(self.count("wow_connections_half_begun"), 1)
+
+    def test_nothing_is_left_ticking(self) -> None:
+        self.gate = self.make_gate(seats=(1, 1))
+        clients = [self.connect() for _ in range(5)]
+        for client in clients:
+            client.lose()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(self.count("wow_connections"), 0)
+
+
+class Faults(Served):
+    """What no client in order does is counted, and too much of it is not answered any more."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.gate = self.make_gate(allowance={"failing": Rate(1, 2)})
+
+    def turned_away(self) -> bool:
+        return b"busy" in self.knock("192.0.2.7").taken
+
+    def test_too_many_refusals(self) -> None:
+        codes = []
+        for _ in range(2):
+            client = self.connect()
+            client.send(b"\x00\x00\x00\x02{}")
+            codes.append(client.codes())
+        self.assertEqual(codes, [["malformed"], []])
+        self.assertTrue(client.transport.aborted)
+        self.assertTrue(self.turned_away())
+
+    def test_on_a_connection_that_would_be_kept(self) -> None:
+        client = self.connect()
+        client.send(wire.frame(wire.Request("riches")) * 5)
+        self.assertEqual(client.codes(), ["unknown_resource"])
+        self.assertTrue(client.transport.aborted)
+
+    def test_connections_that_end_without_a_frame(self) -> None:
+        for _ in range(2):
+            self.assertFalse(self.turned_away())
+            client = self.connect()
+            client.send(REQUEST[:-1])
+            client.lose()
+        self.assertTrue(self.turned_away())
+
+    def test_silence(self) -> None:
+        self.gate = self.make_gate(allowance={"failing": Rate(0.01, 2)})
+        for _ in range(2):
+            client = self.connect()
+            self.clock.advance(30)
+            self.assertEqual(client.codes(), ["timeout"])
+            client.lose()
+        self.assertTrue(self.turned_away())
+
+    def test_connections_that_carried_something_are_fine(self) -> None:
+        for _ in range(5):
+            client = self.connect()
+            client.ask(wire.Request())
+            client.lose()
+        self.assertFalse(self.turned_away())
+
+    def test_own_troubles_are_not_the_clients(self) -> None:
+        client = self.connect()
+        solution = self.solution(client)
+        self.quotes.answer = fail(errors.Unavailable())
+        for _ in range(5):
+            self.assertEqual(client.ask(solution)["code"], "unavailable")
+
+    def test_raise_the_price(self) -> None:
+        self.gate = self.make_gate()
+        client = self.connect()
+        for _ in range(20):
+            # One point for the request, and one for what it asked for.
+            client.ask(wire.Request("riches"))
+        self.assertEqual(client.ask(wire.Request())["round_effort"], 2)
+        self.assertEqual(self.connect("192.0.2.8").ask(wire.Request())["round_effort"], 1)
+
+    def test_redeeming_lowers_it_again(self) -> None:
+        self.gate = self.make_gate()
+        client = self.connect()
+        for _ in range(20):
+            # One point for the request, and one for what it asked for.
+            client.ask(wire.Request("riches"))
+        efforts = []
+        for _ in range(30):
+            challenge = client.ask(wire.Request())
+            efforts.append(challenge["round_effort"])
+            self.solve(client, challenge)
+        self.assertEqual((efforts[0], efforts[-1]), (2, 1))
+
+    def solve(self, client: Conversation, challenge: dict[str, Any]) -> None:
+        token, target = challenge["challenge"], int(challenge["target"], 16)
+        nonces = []
+        for index in range(challenge["rounds"]):
+            nonce = search(token, index, target, 0, 10_000)
+            assert nonce is not None
+            nonces.append(nonce)
+        self.assertEqual(client.ask(wire.Solution(token, nonces))["type"], "quote")
+
+
+class TakingTurns(Served):
+    """A connection with many frames at once lets others have their turn."""
+
+    def test_a_few_frames_at_a_time(self) -> None:
+        client = self.connect()
+        client.send(REQUEST * 40)
+        self.assertEqual(len(client.hear()), 16)
+        self.assertFalse(client.reading)
+        self.clock.advance(0)
+        self.assertEqual(len(client.hear()), 24)
+        self.assertTrue(client.reading)
+
+    def test_one_that_does_not_read_has_no_turn(self) -> None:
+        client = self.connect()
+        client.send(REQUEST * 40)
+        client.protocol.pauseProducing()
+        self.clock.advance(0)
+        self.assertEqual(len(client.hear()), 16)
+        client.protocol.resumeProducing()
+        self.assertEqual(len(client.hear()), 16)
+        self.assertFalse(client.reading)
+
+    def test_lost_in_between(self) -> None:
+        client = self.connect()
+        client.send(REQUEST * 40)
+        client.lose()
+        self.clock.advance(0)
+        self.assertEqual(len(client.hear()), 16)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class WhomTheOperatorKnows(Served):
+    def test_denied_from_now_on(self) -> None:
+        mallory, alice = self.connect("192.0.2.7"), self.connect("192.0.2.8")
+        self.gate.enforce(Lists((), (pack("192.0.2.7"),)))
+        self.assertTrue(mallory.transport.aborted)
+        self.assertEqual(alice.ask(wire.Request())["type"], "challenge")
+        self.assertTrue(self.knock("192.0.2.7").aborted)
+
+    def test_allowed_from_now_on(self) -> None:
+        self.gate = self.make_gate(allowance={"connections": 0})
+        self.assertIn(b"busy", self.knock("192.0.2.7").taken)
+        self.gate.enforce(Lists((pack("192.0.2.7"),), ()))
+        self.connect("192.0.2.7")
 
 
 class Draining(Served):
@@ -697,7 +963,7 @@ class Draining(Served):
         self.drain()
         self.client.send(REQUEST)
         self.assertEqual(self.client.codes(), ["shutting_down"])
-        self.assertEqual(self.connect().codes(), ["shutting_down"])
+        self.assertIn(b'"code":"shutting_down"', self.knock("192.0.2.8").taken)
 
     def test_deadline(self) -> None:
         self.solution(self.client)

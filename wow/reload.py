@@ -1,0 +1,67 @@
+"""The configuration read again, while the server runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from structlog.typing import FilteringBoundLogger
+
+from wow.config import ConfigError, Settings
+
+
+class Reload:
+    """
+    Puts in force what can be without a restart: the lists of networks that are
+    allowed and denied.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        load: Callable[[], Settings],
+        put_in_force: Callable[[Settings], None],
+        log: FilteringBoundLogger,
+    ) -> None:
+        """
+        @param settings: what the server was started with.
+        @param load: reads them again.
+        """
+        self._settings = settings
+        self._load = load
+        self._put_in_force = put_in_force
+        self._log = log
+
+    def __call__(self) -> None:
+        """
+        Read it. If anything is wrong with it, that is logged, and all that was
+        in force stays so.
+        """
+        try:
+            settings = self._load()
+        except ConfigError as error:
+            self._log.error("reload_refused", reason=str(error))
+            return
+        self._put_in_force(settings)
+        limits = settings.limits
+        self._log.info("reloaded", allow=len(limits.allow), deny=len(limits.deny))
+        if changed := self._changed(settings):
+            self._log.warning("restart_needed", changed=" ".join(changed))
+
+    def _changed(self, settings: Settings) -> list[str]:
+        """The keys whose new values only a restart puts in force."""
+        before, after = (_flat(each) for each in (self._settings, settings))
+        return [key for key in after if before[key] != after[key] and key not in _LIVE]
+
+
+_LIVE = ("limits.allow", "limits.deny")
+
+
+def _flat(settings: Settings) -> dict[str, object]:
+    sections = {name: getattr(settings, name) for name in Settings.model_fields}
+    return {
+        f"{name}.{key}" if key else name: value
+        for name, section in sections.items()
+        for key, value in (
+            dict(section) if hasattr(section, "model_fields") else {"": section}
+        ).items()
+    }
