@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 CONFIG ?= etc/wow.yaml
 
-.PHONY: help venv run quote test lint types check bench clean
+.PHONY: help venv run quote test lint types check bench attacks clean
 
 help:
 	@echo "make run    serve words of wisdom in the foreground (CONFIG=$(CONFIG))"
@@ -12,6 +12,7 @@ help:
 	@echo "make test   run the unit tests, then the system tests"
 	@echo "make check  lint and types"
 	@echo "make bench  CPU per exchange, against a bare loop"
+	@echo "make attacks  every attack on a server of its own; writes docs/attacks.md (20 minutes)"
 	@echo "make clean  remove what the other commands made"
 
 # The stamp is older than the lists of dependencies when these have changed.
@@ -50,6 +51,10 @@ check: lint types
 
 bench: venv
 	$(BIN)/python -m bench.ratio
+
+attacks: venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	$(BIN)/python -m bench.attacks all
 
 clean:
 	rm -rf .venv build dist *.egg-info _trial_temp* .mypy_cache .ruff_cache .hypothesis
