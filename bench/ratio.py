@@ -82,12 +82,12 @@ def bare(core: int) -> Iterator[Running]:
 
 
 @contextmanager
-def wow(core: int) -> Iterator[Running]:
+def wow(core: int, **environ: str) -> Iterator[Running]:
     twistd = str(Path(sys.executable).parent / "twistd")
     command = [twistd, "--nodaemon", "--pidfile=", "wow"]
     with (
         TemporaryDirectory() as directory,
-        started(command, directory, **_CONFIGURATION) as process,
+        started(command, directory, **{**_CONFIGURATION, **environ}) as process,
     ):
         assert process.stdout is not None
         port = 0

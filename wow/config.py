@@ -209,6 +209,7 @@ class Limits(_Section):
     allow: list[Network] = []
     deny: list[Network] = []
     explained: PerSecond = 50
+    sieve_rate: PerSecond = 50
     backlog: Count = 1024
     clients: Count = 100_000
     prefix_v4: Annotated[int, Number, Whole, Field(ge=1, le=32)] = 32

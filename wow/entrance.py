@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory
@@ -26,16 +25,14 @@ more the more there are, and a flood of them would keep it from all else.
 _RESET = struct.pack("ii", True, 0)
 
 
-def prepare(port: Any, backlog: int, watch: Callable[[int], None]) -> None:
+def prepare(port: Any, backlog: int) -> None:
     """
     Make a listening port ready.
 
     @param port: of Twisted's: TCP, TLS, or a Unix socket's.
     @param backlog: connections that wait in the kernel until they are accepted.
-    @param watch: is told its descriptor, to look at it often; see L{wow.loop}.
     """
     listening = port.socket
-    watch(listening.fileno())
     listening.listen(backlog)
     if listening.family in (socket.AF_INET, socket.AF_INET6):
         # Linux hands this on to each connection that is accepted.

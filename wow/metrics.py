@@ -142,6 +142,9 @@ class Metrics:
             "connections_turned_away", "Connections not admitted, by reason.", "reason"
         )
         self.turned_away = {reason: self._tally(turned_away.labels(reason)) for reason in REASONS}
+        self.sieved_clients = self._gauge(
+            "sieved_clients", "Clients whose attempts to connect the kernel drops."
+        )
         displaced = self._counter(
             "connections_displaced",
             "Connections that gave way to a newcomer, by whether a complete frame ever came.",

@@ -9,6 +9,7 @@ frames it is others' turn.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import inf
 from typing import Any
 
@@ -375,6 +376,7 @@ class Gate(Factory):
         guard: Guard,
         seats: Seats[GateProtocol],
         explained: Rate,
+        turned_away: Callable[[bytes], None],
         limits: Limits,
         prefix_bits: tuple[int, int],
         clock: IReactorTime,
@@ -384,6 +386,7 @@ class Gate(Factory):
         """
         @param explained: how fast those are told why who lose a connection, or
             do not get one, without a fault of their own in it.
+        @param turned_away: is told the prefix of each client that is.
         @param prefix_bits: how many bits of an IPv4 and of an IPv6 address make a client.
         """
         self.proof_of_work = proof_of_work
@@ -394,6 +397,7 @@ class Gate(Factory):
         self.metrics = metrics
         self.log = log
         self._explained = explained
+        self._turned_away = turned_away
         self._explained_due = 0.0
         self._prefix_bits = prefix_bits
         self._drained: Deferred[None] | None = None
@@ -404,20 +408,23 @@ class Gate(Factory):
         """Admit a connection, or tell it why not, or (None) have it reset."""
         try:
             return self._admit(pack(getattr(addr, "host", None)))
-        except TurnedAway as away:
-            return self._turn_away(away)
         except Exception:
             self.log.error("internal_error", exc_info=True)
             return Farewell(Internal())
 
-    def _admit(self, address: bytes) -> Protocol:
+    def _admit(self, address: bytes) -> Protocol | None:
         if self.draining:
             return Farewell(ShuttingDown())
         prefix, now = bind(address, *self._prefix_bits), self.clock.seconds()
-        return GateProtocol(self, self.guard.admit(address, prefix, now), prefix, now)
+        try:
+            visitor = self.guard.admit(address, prefix, now)
+        except TurnedAway as away:
+            return self._turn_away(away, prefix)
+        return GateProtocol(self, visitor, prefix, now)
 
-    def _turn_away(self, away: TurnedAway) -> Farewell | None:
+    def _turn_away(self, away: TurnedAway, prefix: bytes) -> Farewell | None:
         self.metrics.turned_away[away.reason].count += 1
+        self._turned_away(prefix)
         if away.reason == "denied" or not self.explains():
             return None
         return Farewell(Busy(_TURNED_AWAY[away.reason], round(away.retry_after, 3)))

@@ -6,6 +6,7 @@ The only place that knows all rooms.
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import sys
@@ -51,6 +52,7 @@ from wow.reload import Reload
 from wow.seats import Seats
 from wow.secret import reveal
 from wow.server import Gate, Limits
+from wow.sieve import Sieve
 
 _MOST_HEADERS = 65536
 """Bytes that an API may send before the body of its answer."""
@@ -104,7 +106,13 @@ def makeService(options: Options) -> IService:
     log = make_logger(file, settings.log.level, settings.log.format)
     sys.excepthook = _explain
     reload = partial(config.load, _absolute(options["config"]), os.environ)
-    return build(settings, os.environ, reactor, reload, getattr(file, "rotate", lambda: None), log)
+    rotate = getattr(file, "rotate", lambda: None)
+    server = build(settings, os.environ, reactor, reload, rotate, log)
+    # What is there now stays. Left out, it makes collections so short that
+    # clients do not notice them, and so frequent that a crowd's memory is free
+    # soon after the crowd is gone.
+    gc.freeze()
+    return server
 
 
 def _absolute(path: str | None) -> str | None:
@@ -153,7 +161,8 @@ def build(
         this_boot(),
     )
     proof_of_work = _build_proof_of_work(settings, environ, pricing, spent, quotes, metrics, log)
-    gate = _build_gate(settings, proof_of_work, reactor, metrics, log)
+    sieve = _build_sieve(settings, reactor, metrics, log)
+    gate = _build_gate(settings, proof_of_work, sieve, reactor, metrics, log)
     health = Health(
         {
             "spent": Check(lambda: spent.trouble),
@@ -161,16 +170,15 @@ def build(
             "gate": Check(lambda: "shutting down" if gate.draining else None),
         }
     )
-    prepare = partial(entrance.prepare, backlog=settings.limits.backlog, watch=meter.watch)
+    prepare = partial(_prepare, settings.limits.backlog, meter, sieve)
     site = make_site(metrics.registry, health)
     parts = [
-        Signals(
-            reactor, Reload(settings, load, lambda new: gate.enforce(_lists(new)), log), rotate
-        ),
+        Signals(reactor, Reload(settings, load, partial(_put_in_force, gate, sieve), log), rotate),
         Listener(reactor, settings.admin.listen, site, log),
         _build_purge(settings, spent, reactor, metrics, log),
         quotes,
         Repricing(pricing, settings.pow.period, reactor, random.random, log),
+        sieve,
         Drain(reactor, gate, settings.limits.drain, log),
         *(Listener(reactor, endpoint, gate, log, prepare) for endpoint in settings.listen),
     ]
@@ -313,6 +321,7 @@ def _build_pricing(settings: Settings, meter: LoopMeter, metrics: Metrics) -> Pr
 def _build_gate(
     settings: Settings,
     proof_of_work: ProofOfWork,
+    sieve: Sieve,
     reactor: Any,
     metrics: Metrics,
     log: FilteringBoundLogger,
@@ -325,6 +334,7 @@ def _build_gate(
         _build_guard(settings, metrics),
         Seats(connections, min(limits.half_begun, connections)),
         Rate(limits.explained, limits.explained),
+        sieve.turned_away,
         Limits(
             max_frame=limits.frame,
             idle=limits.idle,
@@ -338,6 +348,28 @@ def _build_gate(
         metrics,
         log,
     )
+
+
+def _build_sieve(
+    settings: Settings, reactor: Any, metrics: Metrics, log: FilteringBoundLogger
+) -> Sieve:
+    limits = settings.limits
+    prefix_bits = (limits.prefix_v4, limits.prefix_v6)
+    sieve = Sieve(prefix_bits, limits.sieve_rate, reactor, random.random, log)
+    metrics.sieved_clients.set_function(lambda: sieve.held)
+    return sieve
+
+
+def _prepare(backlog: int, meter: LoopMeter, sieve: Sieve, port: Any) -> None:
+    meter.watch(port.fileno())
+    sieve.add(port.socket)
+    entrance.prepare(port, backlog)
+
+
+def _put_in_force(gate: Gate, sieve: Sieve, settings: Settings) -> None:
+    gate.enforce(_lists(settings))
+    # Some of those held back may be allowed now.
+    sieve.pardon()
 
 
 def _most_connections(wanted: int, log: FilteringBoundLogger) -> int:

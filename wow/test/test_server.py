@@ -29,7 +29,7 @@ from wow.pow.pricing import Pricing
 from wow.pow.resource import IProtectedResource
 from wow.pow.service import ProofOfWork
 from wow.pow.spent import MemorySpentStore
-from wow.pow.token import pack
+from wow.pow.token import bind, pack
 from wow.pow.work import search
 from wow.rate import Rate
 from wow.seats import Seats
@@ -142,6 +142,7 @@ class Served(SynchronousTestCase):
         self.metrics = Metrics()
         self.spent = MemorySpentStore(self.now_ms, 60_000)
         self.spent.open()
+        self.turned_away: list[bytes] = []
         self.gate = self.make_gate()
 
     def now_ms(self) -> int:
@@ -190,6 +191,7 @@ class Served(SynchronousTestCase):
             ),
             Seats(*seats),
             Rate(1, explained),
+            self.turned_away.append,
             Limits(**{**{name: getattr(defaults, name) for name in _LIMITS}, **limits}),
             (32, 64),
             self.clock,
@@ -706,6 +708,10 @@ class NotAdmitted(Served):
         self.gate = self.make_gate(lists=Lists((), (pack("192.0.2.7"),)))
         self.assertIsNone(self.gate.buildProtocol(IPv4Address("TCP", "192.0.2.7", 40000)))
 
+    def test_are_told_of_by_their_prefix(self) -> None:
+        self.test_told_why()
+        self.assertEqual(self.turned_away, [bind(pack("192.0.2.7"))])
+
     def test_reasons_are_counted(self) -> None:
         self.test_denied_are_told_nothing()
         self.assertEqual(self.count("wow_connections_turned_away_total", reason="denied"), 1)
@@ -780,7 +786,7 @@ class Faults(Served):
         super().setUp()
         self.gate = self.make_gate(allowance={"failing": Rate(1, 2)})
 
-    def turned_away(self) -> bool:
+    def locked_out(self) -> bool:
         return b"busy" in self.knock("192.0.2.7").taken
 
     def test_too_many_refusals(self) -> None:
@@ -791,7 +797,7 @@ class Faults(Served):
             codes.append(client.codes())
         self.assertEqual(codes, [["malformed"], []])
         self.assertTrue(client.transport.aborted)
-        self.assertTrue(self.turned_away())
+        self.assertTrue(self.locked_out())
 
     def test_on_a_connection_that_would_be_kept(self) -> None:
         client = self.connect()
@@ -801,11 +807,11 @@ class Faults(Served):
 
     def test_connections_that_end_without_a_frame(self) -> None:
         for _ in range(2):
-            self.assertFalse(self.turned_away())
+            self.assertFalse(self.locked_out())
             client = self.connect()
             client.send(REQUEST[:-1])
             client.lose()
-        self.assertTrue(self.turned_away())
+        self.assertTrue(self.locked_out())
 
     def test_silence(self) -> None:
         self.gate = self.make_gate(allowance={"failing": Rate(0.01, 2)})
@@ -814,14 +820,14 @@ class Faults(Served):
             self.clock.advance(30)
             self.assertEqual(client.codes(), ["timeout"])
             client.lose()
-        self.assertTrue(self.turned_away())
+        self.assertTrue(self.locked_out())
 
     def test_connections_that_carried_something_are_fine(self) -> None:
         for _ in range(5):
             client = self.connect()
             client.ask(wire.Request())
             client.lose()
-        self.assertFalse(self.turned_away())
+        self.assertFalse(self.locked_out())
 
     def test_own_troubles_are_not_the_clients(self) -> None:
         client = self.connect()
