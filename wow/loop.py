@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 
 from wow.spread import Spread
 
-MOST_EVENTS = 128
+MOST_EVENTS = 64
 """
 Sockets served in one turn. Twisted asks for all that are ready, and timers
 would wait for ten thousand of them. The kernel gives those left over first in

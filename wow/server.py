@@ -32,11 +32,12 @@ from wow.pow.token import bind, pack
 from wow.rate import Rate
 from wow.seats import Seats
 from wow.spread import Spread
+from wow.turns import Turns
 
-_FRAMES_A_TURN = 16
+_FRAMES_A_TURN = 4
 """
-Frames of one connection answered in one go. A read brings a thousand of them,
-which would keep everybody else waiting for tens of milliseconds.
+Frames of one connection answered in one go. A read brings hundreds of them,
+which would keep everybody else waiting for milliseconds.
 """
 
 _TURNED_AWAY: dict[Reason, str] = {
@@ -126,6 +127,8 @@ class GateProtocol(Int32StringReceiver, TimeoutMixin):
         self._ends = self.heard + self._limits.lifetime
         self._fires = inf
         self._unbuffered = _sends_at_once(self.transport)
+        # What is read at once is kept until it is answered.
+        self.transport.bufferSize = 2 * self._limits.max_frame
         self.transport.registerProducer(self, True)
         self._gate.opened(self)
         self._expect(self._limits.idle, self.heard)
@@ -202,7 +205,7 @@ class GateProtocol(Int32StringReceiver, TimeoutMixin):
     def _yield(self) -> None:
         self._yielded = True
         super().pauseProducing()
-        self._gate.clock.callLater(0, self._next_turn)
+        self._gate.turns.wait(self._next_turn)
 
     def _next_turn(self) -> None:
         self._yielded = False
@@ -226,7 +229,7 @@ class GateProtocol(Int32StringReceiver, TimeoutMixin):
         except Exception:
             self._fail(Failure())
         self._frames_this_turn -= 1
-        if not self._frames_this_turn:
+        if not (self._frames_this_turn or self._closing):
             self._yield()
 
     def _answer(self, frame: bytes) -> None:
@@ -392,6 +395,7 @@ class Gate(Factory):
         self.proof_of_work = proof_of_work
         self.guard = guard
         self.seats = seats
+        self.turns = Turns(clock)
         self.limits = limits
         self.clock = clock
         self.metrics = metrics

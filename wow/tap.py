@@ -30,6 +30,7 @@ from wow.clients import Clients
 from wow.config import Collection, ConfigError, Http, Settings
 from wow.descriptors import raise_limit, room
 from wow.guard import Allowance, Guard, Lists, Scope
+from wow.heap import Heap, find_trim
 from wow.lifecycle import CannotStart, Drain, Listener, Ordered, Signals
 from wow.logs import make_logger
 from wow.loop import LoopMeter
@@ -177,6 +178,7 @@ def build(
         Listener(reactor, settings.admin.listen, site, log),
         _build_purge(settings, spent, reactor, metrics, log),
         quotes,
+        Heap(find_trim(), reactor),
         Repricing(pricing, settings.pow.period, reactor, random.random, log),
         sieve,
         Drain(reactor, gate, settings.limits.drain, log),

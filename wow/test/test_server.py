@@ -56,6 +56,7 @@ class Transport(StringTransport):
     """Notes what the server does to it."""
 
     aborted = False
+    bufferSize = 2**16
 
     def abortConnection(self) -> None:
         self.aborted = True
@@ -874,10 +875,10 @@ class TakingTurns(Served):
     def test_a_few_frames_at_a_time(self) -> None:
         client = self.connect()
         client.send(REQUEST * 40)
-        self.assertEqual(len(client.hear()), 16)
+        self.assertEqual(len(client.hear()), 4)
         self.assertFalse(client.reading)
         self.clock.advance(0)
-        self.assertEqual(len(client.hear()), 24)
+        self.assertEqual(len(client.hear()), 36)
         self.assertTrue(client.reading)
 
     def test_one_that_does_not_read_has_no_turn(self) -> None:
@@ -885,17 +886,26 @@ class TakingTurns(Served):
         client.send(REQUEST * 40)
         client.protocol.pauseProducing()
         self.clock.advance(0)
-        self.assertEqual(len(client.hear()), 16)
+        self.assertEqual(len(client.hear()), 4)
         client.protocol.resumeProducing()
-        self.assertEqual(len(client.hear()), 16)
+        self.assertEqual(len(client.hear()), 4)
         self.assertFalse(client.reading)
+
+    def test_one_whose_turn_ends_with_its_last_word(self) -> None:
+        client = self.connect()
+        client.send(REQUEST * 3 + b"\x00\x00\x00\x02{}" + REQUEST)
+        self.clock.advance(0)
+        self.assertEqual(client.codes(), ["challenge"] * 3 + ["malformed"])
+
+    def test_little_is_read_ahead(self) -> None:
+        self.assertEqual(self.connect().transport.bufferSize, 2 * 4096)
 
     def test_lost_in_between(self) -> None:
         client = self.connect()
         client.send(REQUEST * 40)
         client.lose()
         self.clock.advance(0)
-        self.assertEqual(len(client.hear()), 16)
+        self.assertEqual(len(client.hear()), 4)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
@@ -1003,6 +1013,7 @@ class AnyBytes(Served):
         for start, end in pairwise(places):
             if not client.closing:
                 client.send(data[start:end])
+                self.clock.advance(0)
             if not client.closing:
                 self.assertLessEqual(len(client.protocol._unprocessed), 4 + 4096)
         heard = [(message["type"], message.get("code")) for message in client.hear()]
