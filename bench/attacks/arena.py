@@ -27,8 +27,11 @@ _EVERY = 0.5
 _GRACE = 15.0
 """Seconds in which the attacker must have ended once its time is over."""
 
-_SETTLED = 5.0
-"""Seconds that are left to pass after an attack in any case."""
+_SETTLED = 20.0
+"""
+Seconds that are left to pass after an attack in any case: the server trims
+its memory each ten.
+"""
 
 
 @dataclass(frozen=True)

@@ -61,9 +61,10 @@ def _honest_rows(result: Result) -> Iterator[tuple[str, str]]:
 
 def _server_rows(result: Result) -> Iterator[tuple[str, str]]:
     price, server = result["price"], result["server"]
+    moves = [f"{each['hashes']:.0f} at {each['second']:.1f} s" for each in price["over_time"]]
     yield (
         "price",
-        f"{price['base_hashes']:.0f}, at its peak {price['peak_hashes']:.0f}; {_back(result)}",
+        f"{', '.join(moves)}; {_back(result)}",
     )
     text = (
         f"{_percent(server['cpu_percent']['attack'])} of a core "

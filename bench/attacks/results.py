@@ -83,6 +83,11 @@ def _price(course: Course) -> Result:
         "back_after_seconds": round(max([*above, course.relieved]) - course.relieved, 1)
         if back
         else None,
+        "over_time": [
+            {"second": round(at - course.attacked, 1), "hashes": price}
+            for (_, before), (at, price) in pairwise([(0.0, None), *known])
+            if price != before
+        ],
     }
 
 
