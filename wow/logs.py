@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections import deque
 from collections.abc import Mapping
-from typing import Any, TextIO, cast
+from typing import Any, cast
 
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
@@ -35,7 +36,9 @@ _LEVELS: Mapping[Any, int] = {
 class LogFile:
     """
     What a log is written to, on whose failures nothing depends: a full disk
-    costs lines, not clients.
+    costs lines, not clients. It is what structlog calls a logger, without the
+    lock of its own: a signal may be handled, and logged, in the middle of a
+    line, and would wait for that lock for ever.
     """
 
     def __init__(self, file: Any) -> None:
@@ -43,21 +46,31 @@ class LogFile:
         @param file: a text stream, or a file of Twisted's with its own rotation.
         """
         self._file = file
+        self._lines: deque[str] = deque()
+        self._writing = False
 
     def isatty(self) -> bool:
         """Whether a person reads it as it is written."""
         isatty = getattr(self._file, "isatty", None)
         return isatty is not None and isatty()
 
-    def write(self, line: str) -> None:
-        """Write a line, or lose it."""
-        with contextlib.suppress(OSError):
-            self._file.write(line)
+    def msg(self, line: str) -> None:
+        """Write a line, or lose it; after the one that is being written, if any."""
+        self._lines.append(line)
+        if not self._writing:
+            self._writing = True
+            try:
+                self._write_all()
+            finally:
+                self._writing = False
 
-    def flush(self) -> None:
-        """See to it that what was written is there, or lose it."""
-        with contextlib.suppress(OSError):
-            self._file.flush()
+    debug = info = warning = error = critical = msg
+
+    def _write_all(self) -> None:
+        while self._lines:
+            with contextlib.suppress(OSError):
+                self._file.write(self._lines.popleft() + "\n")
+                self._file.flush()
 
 
 def make_logger(stream: Any, level: str, layout: str) -> FilteringBoundLogger:
@@ -72,7 +85,7 @@ def make_logger(stream: Any, level: str, layout: str) -> FilteringBoundLogger:
     colors = file.isatty()
     console = layout == "console" or (layout == "auto" and colors)
     logger = structlog.wrap_logger(
-        structlog.WriteLogger(cast(TextIO, file)),
+        file,
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable
 from typing import Any
 
 from hypothesis import given
@@ -13,6 +14,18 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from wow.logs import LONGEST_VALUE, Observer, make_logger
+
+
+class Interrupted(io.StringIO):
+    """A file in the middle of whose first line a signal is handled."""
+
+    interrupt: Callable[[], None] = staticmethod(lambda: None)
+
+    def write(self, text: str) -> int:
+        interrupt, self.interrupt = self.interrupt, lambda: None
+        written = super().write(text[:5])
+        interrupt()
+        return written + super().write(text[5:])
 
 
 class Logged(SynchronousTestCase):
@@ -37,6 +50,16 @@ class JsonLines(Logged):
         log.info("dropped")
         log.warning("kept")
         self.assertEqual([line["event"] for line in self.lines()], ["kept"])
+
+    def test_signal_that_is_logged_in_the_middle_of_a_line(self) -> None:
+        file = Interrupted()
+        log = make_logger(file, "info", "json")
+        file.interrupt = lambda: log.info("interrupted")
+        log.info("first")
+        self.assertEqual(
+            [json.loads(line)["event"] for line in file.getvalue().splitlines()],
+            ["first", "interrupted"],
+        )
 
     def test_failure_is_in_the_same_line(self) -> None:
         make_logger(self.file, "info", "json").error(
