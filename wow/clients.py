@@ -3,9 +3,10 @@ The one bounded table of what is known of each client.
 
 A client is an address prefix, packed as its tokens are bound. Who has a
 connection is never forgotten, and there are only so many of those. Of the
-rest, at the table's bound, the least interesting goes: one with the least to
-hold against it, among those not heard of for longest. So memory does not grow
-with the number of strangers, and strangers do not wash out the ill-behaved.
+rest, at the table's bound, the least interesting goes: the one of whom there
+will be nothing to say soonest, among those not heard of for longest. So memory
+does not grow with the number of strangers, and strangers do not wash out the
+ill-behaved.
 """
 
 from __future__ import annotations
@@ -42,9 +43,11 @@ class Client:
     level: int = 0
 
     @property
-    def interest(self) -> tuple[int, float, float]:
-        """How much there is to remember, to be compared with others'."""
-        return self.level, self.suspicion, max(self.connected, self.asked, self.failed)
+    def interest(self) -> float:
+        """When there will be nothing to say of it, in seconds."""
+        # A second takes a point of suspicion, and with it goes the level.
+        trusted = self.suspected + self.suspicion
+        return max(self.connected, self.asked, self.failed, trusted)
 
 
 class Clients:
@@ -77,13 +80,9 @@ class Clients:
         client.connections -= 1
         if not client.connections:
             del self._connected[prefix]
-            self.remember(prefix, client)
-
-    def remember(self, prefix: bytes, client: Client) -> None:
-        """Keep what is known of a client that has no connection."""
-        self._absent[prefix] = client
-        if len(self._absent) > self._max_clients:
-            self._forget()
+            self._absent[prefix] = client
+            if len(self._absent) > self._max_clients:
+                self._forget()
 
     def _forget(self) -> None:
         oldest = list(islice(self._absent.items(), _CANDIDATES))

@@ -32,19 +32,16 @@ def suspect(client: Client, now: float) -> int:
 
     @return: how many times its price is doubled from now on.
     """
-    return _add(client, 1.0, now)
+    _add(client, 1.0, now)
+    return client.level
 
 
-def trust(client: Client, now: float) -> int:
-    """
-    A client redeemed a challenge: it pays for the point that this cost, and one more.
-
-    @return: how many times its price is doubled from now on.
-    """
-    return _add(client, -2.0, now)
+def trust(client: Client, now: float) -> None:
+    """A client redeemed a challenge: it pays for the point that this cost, and one more."""
+    _add(client, -2.0, now)
 
 
-def _add(client: Client, points: float, now: float) -> int:
+def _add(client: Client, points: float, now: float) -> None:
     suspicion, elapsed = client.suspicion, now - client.suspected
     if elapsed > 0:
         suspicion = max(0.0, suspicion - _LEAK * elapsed)
@@ -52,7 +49,6 @@ def _add(client: Client, points: float, now: float) -> int:
     client.suspected = now
     if client.level or suspicion >= STEP:
         client.level = _level(client.level, suspicion)
-    return client.level
 
 
 def _level(level: int, suspicion: float) -> int:

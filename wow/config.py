@@ -156,7 +156,7 @@ class Pow(_Section):
 
     effort: Count = 2**20
     floor: Count = 1
-    ceiling: Count = 2**26
+    ceiling: Count = 2**24
     load: Annotated[float, Number, Field(gt=0, le=1)] = 0.6
     period: Annotated[float, Number, Field(ge=0.1, le=3600, allow_inf_nan=False)] = 4
     rounds: Annotated[int, Number, Whole, Field(ge=1, le=64)] = 8
@@ -166,10 +166,15 @@ class Pow(_Section):
 
     @model_validator(mode="after")
     def _check_effort(self) -> Self:
-        if not self.rounds <= self.effort <= self.ceiling < self.rounds * 2**32:
-            raise ValueError("effort and ceiling must be 1 to 2^32-1 for each of the rounds")
         if not self.floor <= self.effort <= self.ceiling:
-            raise ValueError("effort must be from floor to ceiling")
+            raise ValueError(
+                f"effort ({self.effort}) must be from floor ({self.floor}) "
+                f"to ceiling ({self.ceiling})"
+            )
+        if self.effort < self.rounds:
+            raise ValueError(f"effort ({self.effort}) must be 1 or more for each of the rounds")
+        if self.ceiling >= self.rounds * 2**32:
+            raise ValueError(f"ceiling ({self.ceiling}) must be below 2^32 for each of the rounds")
         return self
 
 
@@ -209,7 +214,7 @@ class Limits(_Section):
     allow: list[Network] = []
     deny: list[Network] = []
     explained: PerSecond = 50
-    sieve_rate: PerSecond = 50
+    sieve_rate: Annotated[float, Number, Field(ge=0, le=10**6, allow_inf_nan=False)] = 50
     backlog: Count = 1024
     clients: Count = 100_000
     prefix_v4: Annotated[int, Number, Whole, Field(ge=1, le=32)] = 32
@@ -223,8 +228,13 @@ class Limits(_Section):
 
     @model_validator(mode="after")
     def _check_networks(self) -> Self:
-        if self.network_v4 > self.prefix_v4 or self.network_v6 > self.prefix_v6:
-            raise ValueError("a network cannot be smaller than a client: network_ is over prefix_")
+        for family in ("v4", "v6"):
+            network, client = getattr(self, f"network_{family}"), getattr(self, f"prefix_{family}")
+            if network > client:
+                raise ValueError(
+                    f"network_{family} ({network}) must not be longer than prefix_{family} "
+                    f"({client}): a network is no smaller than a client"
+                )
         return self
 
 
@@ -448,6 +458,8 @@ def _problems(invalid: ValidationError) -> Iterator[str]:
     for error in invalid.errors(include_url=False, include_input=False, include_context=False):
         key = _key(error["loc"])
         message = _WORDS.get(error["type"], error["msg"].removeprefix("Value error, "))
+        if key in _RENAMED:
+            message = f"is now {_RENAMED[key]}"
         yield f"{key}: {message}"
 
 
@@ -459,7 +471,16 @@ def _key(location: tuple[int | str, ...]) -> str:
     return ".".join(parts)
 
 
-_WORDS = {"extra_forbidden": "unknown key", "missing": "is missing"}
+_WORDS = {
+    "extra_forbidden": "unknown key",
+    "missing": "is missing",
+    "int_parsing": "must be a whole number, such as 1048576",
+    "float_parsing": "must be a number",
+    "list_type": "must be a list: [a, b], or [] for none; in the environment as JSON",
+    "model_type": "must be a mapping of keys",
+    "multiple_of": "must be a multiple of 8",
+}
+_RENAMED = {"limits.rate": "limits.challenge_rate", "limits.burst": "limits.challenge_burst"}
 
 
 def _key_problems(environ: Mapping[str, str]) -> Iterator[str]:

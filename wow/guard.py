@@ -24,6 +24,12 @@ REASONS: tuple[Reason, ...] = get_args(Reason)
 """Why a connection may be turned away."""
 
 
+class NetworkLimited(RateLimited):
+    """A client asked no more than it may; its neighbours did."""
+
+    fault = False
+
+
 class TurnedAway(Exception):
     """
     A connection is not admitted.
@@ -81,15 +87,17 @@ class Standing:
         self._key = prefix[: scope.key_bytes[len(prefix)]]
         self.known = self._table.find(self._key)
 
-    def check(self, now: float) -> None:
+    def check(self, now: float, spotless: bool) -> None:
         """
+        @param spotless: whether whoever connects is without a failure, so that
+            others' do not count.
         @raise TurnedAway: if it may not connect now.
         """
         known, allowance = self.known, self._allowance
         if known.connections >= allowance.connections:
             raise TurnedAway("connections", 1)
         # A time that has passed says nothing, and is not worth a look.
-        if known.failed > now and (wait := allowance.failing.wait(known.failed, now)) > 0:
+        if not spotless and (wait := allowance.failing.wait(known.failed, now)) > 0:
             raise TurnedAway("failures", wait)
         if known.connected > now and (wait := allowance.connecting.wait(known.connected, now)) > 0:
             raise TurnedAway("connection_rate", wait)
@@ -103,19 +111,21 @@ class Standing:
         """It has one connection less."""
         self._table.disconnect(self._key, self.known)
 
-    def ask(self, now: float) -> float:
-        """It asks for a challenge; say how many seconds it has to wait for one."""
-        asking, known = self._allowance.asking, self.known
-        if known.asked > now and (wait := asking.wait(known.asked, now)) > 0:
-            return wait
-        known.asked = asking.take(known.asked, now)
-        return 0.0
+    def wait_to_ask(self, now: float) -> float:
+        """Seconds until it may ask for a challenge."""
+        due = self.known.asked
+        return self._allowance.asking.wait(due, now) if due > now else 0.0
+
+    def ask(self, now: float) -> None:
+        """It asks for a challenge."""
+        self.known.asked = self._allowance.asking.take(self.known.asked, now)
 
     def fail(self, now: float) -> bool:
-        """It failed; say whether it did so too often."""
-        failing = self._allowance.failing
-        self.known.failed = failing.take(self.known.failed, now)
-        return failing.wait(self.known.failed, now) > 0
+        """It failed; say whether it had done so too often before."""
+        known, failing = self.known, self._allowance.failing
+        too_often = failing.wait(known.failed, now) > 0
+        known.failed = failing.take(known.failed, now)
+        return too_often
 
 
 class Visitor:
@@ -181,8 +191,9 @@ class Guard:
         if prefix == UNBOUND or address in self.lists.allow:
             return Visitor(address)
         standings = tuple([Standing(scope, prefix) for scope in self._scopes])
+        spotless = not standings or standings[0].known.failed <= now
         for standing in standings:
-            standing.check(now)
+            standing.check(now, spotless)
         for standing in standings:
             standing.enter(now)
         return Visitor(address, standings)
@@ -198,11 +209,15 @@ class Guard:
 
         @return: how many times the price is doubled for them.
         @raise RateLimited: if they are over their rate. The request then does
-            not count for the one that is, and C{retry_after} says when one will be taken.
+            not count, and C{retry_after} says when one will be taken.
         """
+        refusal: type[RateLimited] = RateLimited
         for standing in visitor.standings:
-            if wait := standing.ask(now):
-                raise RateLimited(retry_after=round(wait, 3))
+            if (wait := standing.wait_to_ask(now)) > 0:
+                raise refusal(retry_after=round(wait, 3))
+            refusal = NetworkLimited
+        for standing in visitor.standings:
+            standing.ask(now)
         client = visitor.client
         return 0 if client is None else conduct.suspect(client, now)
 
@@ -215,7 +230,7 @@ class Guard:
         """
         Somebody did what no client in order does.
 
-        @return: whether they did so more often than is worth an answer.
+        @return: whether that is more than they may, and so not worth an answer.
         """
         if visitor.client is not None:
             conduct.suspect(visitor.client, now)

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from ipaddress import AddressValueError, IPv4Network, IPv6Network, NetmaskValueError
 from typing import Any
 
+from wow.pow.token import text_of
+
 _MAPPED_BITS = 96
 """How long the prefix ::ffff:0:0 is, under which IPv6 has the IPv4 addresses."""
 
@@ -63,6 +65,19 @@ class Networks:
 
     def __bool__(self) -> bool:
         return bool(self._prefixes)
+
+
+def show(prefix: bytes, bits: tuple[int, int]) -> str:
+    """
+    A client as a list of networks has it.
+
+    @param prefix: of its address, as tokens are bound.
+    @param bits: how many bits of an IPv4 and of an IPv6 address make a client.
+    """
+    address = prefix[1:]
+    length = bits[0] if len(address) == 4 else bits[1]
+    whole = length == 8 * len(address) or not address
+    return text_of(address) if whole else f"{text_of(address)}/{length}"
 
 
 def check(text: str) -> str:

@@ -4,8 +4,8 @@ Packets of some clients, dropped by the kernel before they cost anything.
 A program for the kernel's filter of packets (classic BPF: Linux's
 C{Documentation/networking/filter.rst}, McCanne and Jacobson 1993), attached to
 a listening socket. Linux runs it for each packet to that socket, so an attempt
-to connect ends there, and costs its receiver's process nothing. Linux 6.18.44
-wants C{CAP_NET_ADMIN} for that on a TCP socket; to detach one needs nothing.
+to connect ends there, and costs its receiver's process nothing. Newer kernels
+want C{CAP_NET_ADMIN} for that on a TCP socket; to detach one needs nothing.
 """
 
 from __future__ import annotations

@@ -15,13 +15,15 @@ _ROUNDING = 1e-6
 class Rate:
     """So many at once, and so many a second from then on."""
 
-    def __init__(self, rate: float, burst: float) -> None:
+    def __init__(self, rate: float, burst: float, debt: float = 1) -> None:
         """
         @param rate: how many a second.
         @param burst: how many at once, after a while of none.
+        @param debt: how many bursts are held against one who takes more.
         """
         self._interval = 1 / rate
         self._patience = (burst - 1) / rate + _ROUNDING
+        self._longest = (debt * burst - 1) / rate + _ROUNDING
 
     def wait(self, due: float, now: float) -> float:
         """
@@ -34,11 +36,11 @@ class Rate:
 
     def take(self, due: float, now: float) -> float:
         """
-        Take one, whether it may be taken or not. More than the burst is not
-        held against anyone.
+        Take one, whether it may be taken or not.
 
         @return: when all that was taken will be paid off.
         """
-        due = max(now, due)
-        latest = now + self._patience
-        return (min(latest, due)) + self._interval
+        # Comparisons, since a call of min() would cost as much as all of this.
+        due = due if due > now else now  # noqa: FURB136
+        latest = now + self._longest
+        return (due if due < latest else latest) + self._interval  # noqa: FURB136

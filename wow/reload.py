@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from pydantic import BaseModel
 from structlog.typing import FilteringBoundLogger
 
 from wow.config import ConfigError, Settings
@@ -39,7 +40,7 @@ class Reload:
         try:
             settings = self._load()
         except ConfigError as error:
-            self._log.error("reload_refused", reason=str(error))
+            self._log.error("reload_refused", reason=str(error), meaning="nothing has changed")
             return
         self._put_in_force(settings)
         limits = settings.limits
@@ -62,6 +63,6 @@ def _flat(settings: Settings) -> dict[str, object]:
         f"{name}.{key}" if key else name: value
         for name, section in sections.items()
         for key, value in (
-            dict(section) if hasattr(section, "model_fields") else {"": section}
+            dict(section) if isinstance(section, BaseModel) else {"": section}
         ).items()
     }

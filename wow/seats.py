@@ -76,7 +76,8 @@ class Seats(Generic[_Occupant]):
         """A complete frame came from one."""
         if occupant in self._begun:
             self._begun.move_to_end(occupant)
-        elif self._half_begun.pop(occupant, self) is None:
+        elif occupant in self._half_begun:
+            del self._half_begun[occupant]
             self._begun[occupant] = None
 
     def leave(self, occupant: _Occupant) -> None:

@@ -28,7 +28,7 @@ from wow.errors import Busy, FrameTooLarge, Internal, Refused, ShuttingDown, Tim
 from wow.guard import Guard, Lists, Reason, TurnedAway, Visitor
 from wow.metrics import Metrics
 from wow.pow.service import ProofOfWork
-from wow.pow.token import bind, pack
+from wow.pow.token import bind, pack, text_of
 from wow.rate import Rate
 from wow.seats import Seats
 from wow.spread import Spread
@@ -155,6 +155,7 @@ class GateProtocol(Int32StringReceiver, TimeoutMixin):
         elif now < self._deadline:
             self._arm(now)
         else:
+            self._message = "connection"
             self._refuse(TimedOut())
 
     def _expect(self, within: float, now: float) -> None:
@@ -167,7 +168,13 @@ class GateProtocol(Int32StringReceiver, TimeoutMixin):
 
     def _arm(self, now: float) -> None:
         self._fires = self._deadline
-        self.setTimeout(max(0, self._deadline - now))
+        self._set_timer(max(0, self._deadline - now))
+
+    def _set_timer(self, seconds: float) -> None:
+        # Made anew: to move a timer to an earlier time, Twisted looks through
+        # all that there are, those of ten thousand connections.
+        self.setTimeout(None)
+        self.setTimeout(seconds)
 
     def drain(self) -> None:
         """Close once the exchange under way, if any, is finished."""
@@ -176,15 +183,22 @@ class GateProtocol(Int32StringReceiver, TimeoutMixin):
 
     def shut(self) -> None:
         """Close now."""
+        self._message = "connection"
         self._refuse(ShuttingDown())
 
     def give_way(self) -> None:
         """Close, for a newcomer."""
         self._gate.metrics.displaced[self._began].count += 1
-        if self._began and self._gate.explains():
+        # Its place is taken already, so what cannot close at once is reset.
+        told = self._begun_and_open() and self._gate.explains()
+        if told:
+            self._message = "connection"
             self._refuse(Busy("Others came who were quicker.", retry_after=1))
-        else:
+        if not (told and self._unbuffered):
             self.hang_up()
+
+    def _begun_and_open(self) -> bool:
+        return self._began and self._unbuffered and not self._closing
 
     # Reading pauses for three reasons: an answer is awaited, it is others'
     # turn, or the peer does not read. The transport calls the next two for
@@ -332,7 +346,10 @@ class GateProtocol(Int32StringReceiver, TimeoutMixin):
             return
         self._gate.metrics.refused[self._message][refused.code].count += 1
         self._gate.log.debug(
-            "refused", code=refused.code, client=self._prefix[1:].hex(), message=refused.message
+            "refused",
+            code=refused.code,
+            client=text_of(self.visitor.address),
+            message=refused.message,
         )
         if refused.fault and self._gate.guard.failed(self.visitor, self._gate.clock.seconds()):
             self.hang_up()
@@ -354,7 +371,7 @@ class GateProtocol(Int32StringReceiver, TimeoutMixin):
         self.paused = True
         self.transport.unregisterProducer()
         self.transport.loseConnection()
-        self.setTimeout(self._limits.linger)
+        self._set_timer(self._limits.linger)
 
     def hang_up(self) -> None:
         """Reset the connection, without a word."""
@@ -423,12 +440,15 @@ class Gate(Factory):
         try:
             visitor = self.guard.admit(address, prefix, now)
         except TurnedAway as away:
-            return self._turn_away(away, prefix)
+            return self._turn_away(away, address, prefix)
         return GateProtocol(self, visitor, prefix, now)
 
-    def _turn_away(self, away: TurnedAway, prefix: bytes) -> Farewell | None:
+    def _turn_away(self, away: TurnedAway, address: bytes, prefix: bytes) -> Farewell | None:
         self.metrics.turned_away[away.reason].count += 1
-        self._turned_away(prefix)
+        self.log.debug("turned_away", reason=away.reason, client=text_of(address))
+        # Who is denied may have neighbours with the same prefix who are not.
+        if away.reason != "denied" or prefix[1:] == address:
+            self._turned_away(prefix)
         if away.reason == "denied" or not self.explains():
             return None
         return Farewell(Busy(_TURNED_AWAY[away.reason], round(away.retry_after, 3)))
@@ -455,7 +475,7 @@ class Gate(Factory):
         """
         self.seats.leave(connection)
         self.guard.leave(visitor)
-        if not (begun or self.draining):
+        if not begun:
             self.guard.failed(visitor, self.clock.seconds())
         if self._drained is not None and not len(self.seats):
             drained, self._drained = self._drained, None

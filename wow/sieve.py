@@ -62,7 +62,7 @@ class Sieve(Service):
     ) -> None:
         """
         @param prefix_bits: how many bits of an IPv4 and of an IPv6 address make a client.
-        @param rate: times a second that a client may be turned away.
+        @param rate: times a second that a client may be turned away; 0 to hold nobody.
         @param chance: gives a random number, 0 to 1.
         """
         self._prefix_bits = prefix_bits
@@ -71,7 +71,7 @@ class Sieve(Service):
         self._chance = chance
         self._log = log
         self._listening: list[socket.socket] = []
-        self._works = True
+        self._works = rate > 0
         self._counts: dict[bytes, int] = {}
         self._held: dict[bytes, _Sentence] = {}
         self._past: dict[bytes, _Sentence] = {}
@@ -99,7 +99,7 @@ class Sieve(Service):
         counts = self._counts
         if prefix in counts:
             counts[prefix] += 1
-        elif len(counts) < _COUNTED:
+        elif self._works and len(counts) < _COUNTED:
             counts[prefix] = 1
             if self._next is None:
                 self._wait()
@@ -181,6 +181,7 @@ class Sieve(Service):
     def _give_up(self, error: OSError) -> None:
         self._works = False
         self._held.clear()
+        self._counts.clear()
         for port in self._listening:
             with suppress(OSError):
                 detach(port)
@@ -188,6 +189,8 @@ class Sieve(Service):
             "sieve_off",
             reason=str(error),
             meaning="who is turned away too often goes on costing the server time",
+            remedy="grant CAP_NET_ADMIN (systemd: AmbientCapabilities=CAP_NET_ADMIN), or set "
+            "limits.sieve_rate to 0",
         )
 
     def _tell(self, before: int) -> None:

@@ -36,6 +36,7 @@ from wow.logs import make_logger
 from wow.loop import LoopMeter
 from wow.metrics import Metrics
 from wow.networks import Networks
+from wow.offenders import Offenders
 from wow.pow import keys
 from wow.pow.keys import KeyRing
 from wow.pow.pricing import Pricing, Repricing
@@ -63,6 +64,10 @@ _OTHER_DESCRIPTORS = 128
 File descriptors for what is not a connection: the store, the log, operators,
 sources, and connections that are being closed.
 """
+
+
+_DEBT = 5
+"""Bursts of failures that are held against a client; then no more are."""
 
 
 class Options(usage.Options):
@@ -163,7 +168,9 @@ def build(
     )
     proof_of_work = _build_proof_of_work(settings, environ, pricing, spent, quotes, metrics, log)
     sieve = _build_sieve(settings, reactor, metrics, log)
-    gate = _build_gate(settings, proof_of_work, sieve, reactor, metrics, log)
+    prefix_bits = (settings.limits.prefix_v4, settings.limits.prefix_v6)
+    offenders = Offenders(prefix_bits, reactor, log)
+    gate = _build_gate(settings, proof_of_work, [sieve, offenders], reactor, metrics, log)
     health = Health(
         {
             "spent": Check(lambda: spent.trouble),
@@ -181,6 +188,7 @@ def build(
         Heap(find_trim(), reactor),
         Repricing(pricing, settings.pow.period, reactor, random.random, log),
         sieve,
+        offenders,
         Drain(reactor, gate, settings.limits.drain, log),
         *(Listener(reactor, endpoint, gate, log, prepare) for endpoint in settings.listen),
     ]
@@ -323,7 +331,7 @@ def _build_pricing(settings: Settings, meter: LoopMeter, metrics: Metrics) -> Pr
 def _build_gate(
     settings: Settings,
     proof_of_work: ProofOfWork,
-    sieve: Sieve,
+    watchers: Sequence[Sieve | Offenders],
     reactor: Any,
     metrics: Metrics,
     log: FilteringBoundLogger,
@@ -331,12 +339,19 @@ def _build_gate(
     limits = settings.limits
     connections = _most_connections(limits.connections, log)
     metrics.max_connections.set(connections)
+    # Where there is less room for connections, there is less for these too.
+    half_begun = max(1, limits.half_begun * connections // limits.connections)
+
+    def turned_away(prefix: bytes) -> None:
+        for watcher in watchers:
+            watcher.turned_away(prefix)
+
     return Gate(
         proof_of_work,
         _build_guard(settings, metrics),
-        Seats(connections, min(limits.half_begun, connections)),
+        Seats(connections, half_begun),
         Rate(limits.explained, limits.explained),
-        sieve.turned_away,
+        turned_away,
         Limits(
             max_frame=limits.frame,
             idle=limits.idle,
@@ -406,7 +421,8 @@ def _allowance(limits: config.Limits, share: int) -> Allowance:
         share * limits.client_connections,
         Rate(share * limits.connection_rate, share * limits.connection_burst),
         Rate(share * limits.challenge_rate, share * limits.challenge_burst),
-        Rate(share * limits.failure_rate, share * limits.failure_burst),
+        # Checked when one connects, so that all who are connected may fail at once.
+        Rate(share * limits.failure_rate, share * limits.failure_burst, _DEBT),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from bench.attacks import report
@@ -23,9 +24,14 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("name", nargs="?", choices=[*ALL, _EVERY_ONE], metavar="NAME")
     parser.add_argument("--list", action="store_true", help="say which attacks there are")
-    parser.add_argument("--seconds", type=float, help="of the attack; each has its own default")
-    parser.add_argument("--before", type=float, default=5.0, help="seconds ahead of it")
-    parser.add_argument("--after", type=float, default=75.0, help="seconds behind it, at most")
+    parser.add_argument("--seconds", type=_seconds, help="of the attack; each has its own default")
+    parser.add_argument("--before", type=_seconds, default=5.0, help="seconds ahead of it")
+    parser.add_argument(
+        "--after",
+        type=_seconds,
+        default=75.0,
+        help="seconds behind it, at most; less when all is calm",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument(
         "--out", type=Path, help="directory for the page, plots and figures (of all: docs)"
@@ -36,7 +42,15 @@ def _parse() -> argparse.Namespace:
     options = parser.parse_args()
     if not (options.name or options.list):
         parser.error("name an attack, or say all or --list")
+    if (options.out or options.name == _EVERY_ONE) and find_spec("matplotlib") is None:
+        parser.error("the plots need matplotlib: pip install -e '.[bench]', or leave out --out")
     return options
+
+
+def _seconds(text: str) -> float:
+    if not 0 < (seconds := float(text)) < 3600:
+        raise argparse.ArgumentTypeError("must be more than 0, and less than an hour")
+    return seconds
 
 
 def _attack(name: str, options: argparse.Namespace) -> Result:

@@ -53,23 +53,27 @@ def _honest_rows(result: Result) -> Iterator[tuple[str, str]]:
         why = f"; unserved: {_counts(honest['unserved'])}" if honest["unserved"] else ""
         text = (
             f"{_percent(honest['served_percent'])} of {honest['exchanges']} served, "
-            f"wait {_wait(result, phase)}, {honest['retried']} retried, "
-            f"paid {honest['most_paid_hashes']} at most{why}"
+            f"wait (median, 99 %, longest) {_wait(result, phase)}, "
+            f"{honest['retried']} tried again, "
+            f"paid {honest['most_paid_hashes']} hashes at most{why}"
         )
         yield f"honest, {phase}", text
 
 
 def _server_rows(result: Result) -> Iterator[tuple[str, str]]:
     price, server = result["price"], result["server"]
-    moves = [f"{each['hashes']:.0f} at {each['second']:.1f} s" for each in price["over_time"]]
+    moves = [
+        f"{each['hashes']:.0f} hashes at {each['second']:.1f} s" for each in price["over_time"]
+    ]
     yield (
         "price",
         f"{', '.join(moves)}; {_back(result)}",
     )
     text = (
         f"{_percent(server['cpu_percent']['attack'])} of a core "
-        f"(before: {_percent(server['cpu_percent']['before'])}), {_memory(result)} "
-        f"({_percent(server['memory_growth_percent'])} more), "
+        f"(before: {_percent(server['cpu_percent']['before'])}), "
+        f"memory (before, peak, after) {_memory(result)}, "
+        f"{_percent(server['memory_growth_percent'])} more, "
         f"{server['connections_peak']:.0f} connections at the peak"
     )
     yield "server", text
@@ -123,7 +127,10 @@ def _wait(result: Result, phase: str) -> str:
 
 
 def _back(result: Result) -> str:
-    seconds = result["price"]["back_after_seconds"]
+    price = result["price"]
+    if price["peak_hashes"] == price["base_hashes"]:
+        return "never rose"
+    seconds = price["back_after_seconds"]
     return "not back at the end" if seconds is None else f"back after {seconds:.1f} s"
 
 
@@ -142,7 +149,8 @@ def _cost(result: Result) -> str:
         (attacker["hashes"], "hashes"),
     ]
     numbers = [f"{number:,} {what}" for number, what in spent if number]
-    return ", ".join([f"{attacker['cpu_seconds']:.1f} s of CPU", *numbers])
+    known = f"{attacker['sources']:,} addresses, {attacker['cpu_seconds']:.1f} s of CPU"
+    return ", ".join([known, *numbers])
 
 
 def keep(results: Iterable[Result], directory: Path) -> None:
@@ -188,7 +196,8 @@ def _cells(result: Result) -> Iterator[str]:
     yield f"[{name}](attacks/{name}.png)"
     yield f"{_percent(honest['attack']['served_percent'])}"
     yield f"{_wait(result, 'attack')} (before: {_wait(result, 'before')})"
-    yield f"x{peak / base:.1f}; {_back(result)}" if base else "?"
+    rise = f"x{peak / base:.1f}; " if base and peak > base else ""
+    yield rise + _back(result)
     yield _percent(result["server"]["cpu_percent"]["attack"])
     yield _memory(result)
     yield _cost(result)

@@ -138,6 +138,13 @@ def pack(address: str | None) -> bytes:
     return packed[12:] if mapped else packed
 
 
+def text_of(address: bytes) -> str:
+    """A packed address as people write it, or a dash where there is none."""
+    if not address:
+        return "-"
+    return socket.inet_ntop(socket.AF_INET if len(address) == 4 else socket.AF_INET6, address)
+
+
 def _tag(secret: bytes, payload: bytes, binding: bytes) -> bytes:
     return hmac.digest(secret, _CONTEXT + payload + binding, "sha256")
 

@@ -9,10 +9,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from wow.clients import Client, Clients
 
 
-def visit(clients: Clients, prefix: bytes) -> Client:
-    """Connect, and be gone again."""
+def visit(clients: Clients, prefix: bytes, **known: float) -> Client:
+    """Connect, do something to be known for, and be gone again."""
     client = clients.find(prefix)
     clients.connect(prefix, client)
+    for name, value in known.items():
+        setattr(client, name, value)
     clients.disconnect(prefix, client)
     return client
 
@@ -37,6 +39,12 @@ class Table(SynchronousTestCase):
         clients.disconnect(b"busy", client)
         self.assertEqual(clients.find(b"busy").connections, 1)
 
+    def test_who_is_connected_counts_too(self) -> None:
+        clients = Clients(10)
+        clients.connect(b"here", clients.find(b"here"))
+        visit(clients, b"gone")
+        self.assertEqual(len(clients), 2)
+
     def test_never_above_its_bound(self) -> None:
         clients = Clients(10)
         for number in range(100):
@@ -47,6 +55,8 @@ class Table(SynchronousTestCase):
         clients = Clients(1)
         client = clients.find(b"here")
         clients.connect(b"here", client)
+        clients.connect(b"here", client)
+        clients.disconnect(b"here", client)
         for number in range(100):
             visit(clients, b"%d" % number)
         self.assertIs(clients.find(b"here"), client)
@@ -61,18 +71,34 @@ class Table(SynchronousTestCase):
 
     def test_strangers_do_not_wash_out_the_ill_behaved(self) -> None:
         clients = Clients(4)
-        visit(clients, b"bad").level = 3
+        visit(clients, b"bad", suspicion=96.0)
         for number in range(1000):
             visit(clients, b"%d" % number)
-        self.assertEqual(clients.find(b"bad").level, 3)
+        self.assertEqual(clients.find(b"bad").suspicion, 96.0)
 
-    def test_of_the_equally_good_the_one_with_less_debt_goes(self) -> None:
-        clients = Clients(2)
-        visit(clients, b"debtor").failed = 50.0
-        visit(clients, b"idle")
-        visit(clients, b"new").connected = 10.0
-        self.assertEqual(clients.find(b"debtor").failed, 50.0)
-        self.assertEqual(clients.find(b"new").connected, 10.0)
+    def test_nor_many_of_them(self) -> None:
+        clients, ill_behaved = Clients(100), [b"bad %d" % number for number in range(50)]
+        for prefix in ill_behaved:
+            visit(clients, prefix, suspicion=96.0)
+        for number in range(1000):
+            visit(clients, b"%d" % number)
+        kept = [prefix for prefix in ill_behaved if clients.find(prefix).suspicion]
+        self.assertGreater(len(kept), 25)
+
+    def test_whatever_there_is_to_say_of_one_is_a_reason_to_keep_it(self) -> None:
+        for reason in ("connected", "asked", "failed", "suspicion"):
+            clients = Clients(1)
+            known = visit(clients, b"known", **{reason: 50.0})
+            visit(clients, b"idle")
+            self.assertIs(clients.find(b"known"), known, reason)
+
+    def test_suspicion_is_worth_what_is_left_of_it(self) -> None:
+        """A second takes a point, so this one is over after 110."""
+        for failed, stays in ((109.0, b"suspect"), (111.0, b"failure")):
+            clients = Clients(1)
+            visit(clients, b"suspect", suspected=10.0, suspicion=100.0, level=3)
+            visit(clients, b"failure", failed=failed)
+            self.assertIs(clients.find(stays), clients.find(stays))
 
     @given(st.lists(st.tuples(st.integers(0, 30), st.booleans()), max_size=200))
     def test_bound_and_counts_hold_whatever_happens(self, steps: list[tuple[int, bool]]) -> None:

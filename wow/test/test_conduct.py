@@ -36,12 +36,21 @@ class Levels(SynchronousTestCase):
             self.assertEqual(suspect(client, 0), 0)
             trust(client, 0)
 
+    def test_redeeming_saves_nothing_up(self) -> None:
+        client = Client()
+        for _ in range(100):
+            trust(client, 0)
+        for _ in range(int(STEP)):
+            suspect(client, 0)
+        self.assertEqual(client.level, 1)
+
     def test_halved_with_successes(self) -> None:
         client = suspected(int(STEP))
         for _ in range(int(STEP) // 4 - 1):
             trust(client, 0)
         self.assertEqual(client.level, 1)
-        self.assertEqual(trust(client, 0), 0)
+        trust(client, 0)
+        self.assertEqual(client.level, 0)
 
     def test_halved_with_time(self) -> None:
         client = suspected(int(STEP))

@@ -125,6 +125,14 @@ class SparingWords(SynchronousTestCase):
         self.assertIn("(0 events like it left out before)", first)
         self.assertIn("(5 events like it left out before)", second)
 
+    def test_clock_may_begin_anywhere(self) -> None:
+        """Even where its times are below 0."""
+        self.clock.rightNow = -1000.0
+        self.sparing = Sparing(cast(ILogObserver, self.events.append), self.clock.seconds)
+        self.port.observer = self.sparing
+        self.turn_away(1)
+        self.assertEqual(len(self.events), 1)
+
     def test_every_way_to_listen(self) -> None:
         unix = Logger("twisted.internet.unix.Port", observer=self.sparing)
         for _ in range(1000):

@@ -96,7 +96,8 @@ class Failures(Guarded):
         guard = self.guard(failing=Rate(1.0, 3))
         visitor = self.admit(guard)
         self.assertEqual(
-            [guard.failed(visitor, self.clock.seconds()) for _ in range(3)], [False, False, True]
+            [guard.failed(visitor, self.clock.seconds()) for _ in range(4)],
+            [False, False, False, True],
         )
         self.assertTurnedAway("failures", guard)
         self.admit(guard, NEIGHBOUR)
@@ -182,6 +183,11 @@ class ANetwork(Guarded):
         self.assertTurnedAway("connections", guard, "192.0.2.200")
         self.admit(guard, "192.0.3.1")
 
+    def test_place_of_a_lost_one_is_free(self) -> None:
+        guard = self.guard(allowance(connections=1))
+        for address in (ALICE, NEIGHBOUR, ALICE):
+            guard.leave(self.admit(guard, address))
+
     def test_of_ipv6(self) -> None:
         guard = self.guard(allowance(connections=1))
         self.admit(guard, "2001:db8:1:1::1")
@@ -201,7 +207,31 @@ class ANetwork(Guarded):
         guard = self.guard(allowance(failing=Rate(1.0, 2)))
         for address in (ALICE, NEIGHBOUR):
             guard.failed(self.admit(guard, address), self.clock.seconds())
-        self.assertTurnedAway("failures", guard, "192.0.2.9")
+        self.assertTurnedAway("failures", guard, ALICE)
+
+    def test_its_failures_do_not_bind_who_has_none(self) -> None:
+        guard = self.guard(allowance(failing=Rate(1.0, 1)))
+        guard.failed(self.admit(guard, ALICE), self.clock.seconds())
+        self.admit(guard, NEIGHBOUR)
+
+    def test_neighbours_requests_are_no_fault_of_a_client(self) -> None:
+        guard = self.guard(allowance(asking=Rate(1.0, 1)), asking=Rate(1.0, 1))
+        guard.ask(self.admit(guard, NEIGHBOUR), self.clock.seconds())
+        visitor = self.admit(guard, ALICE)
+        limited = self.assertRaises(RateLimited, guard.ask, visitor, self.clock.seconds())
+        self.assertFalse(limited.fault)
+        self.clock.advance(1)
+        guard.ask(visitor, self.clock.seconds())
+        limited = self.assertRaises(RateLimited, guard.ask, visitor, self.clock.seconds())
+        self.assertTrue(limited.fault)
+
+    def test_failures_count_for_it_even_when_they_are_too_many_for_the_client(self) -> None:
+        guard = self.guard(allowance(failing=Rate(1.0, 4)), failing=Rate(1.0, 2))
+        visitor = self.admit(guard, ALICE)
+        for _ in range(3):
+            guard.failed(visitor, self.clock.seconds())
+        guard.failed(self.admit(guard, NEIGHBOUR), self.clock.seconds())
+        self.assertTurnedAway("failures", guard, NEIGHBOUR)
 
     def test_neighbours_do_not_pay_for_each_other(self) -> None:
         guard = self.guard(allowance())

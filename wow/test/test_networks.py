@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from wow.networks import Networks, check
-from wow.pow.token import pack
+from wow.networks import Networks, check, show
+from wow.pow.token import bind, pack
 
 # Few bits vary, so that addresses and networks meet.
 numbers_v4 = st.integers(0, 7).map(lambda n: 0xC0000200 + (n << 6) + n)
@@ -58,6 +58,12 @@ class Membership(SynchronousTestCase):
         self.holds(Networks(["::/0"]), "::", "ffff::")
         self.lacks(Networks(["::/0"]), "0.0.0.1", "::ffff:0.0.0.1")
 
+    def test_ipv6_network_wider_than_all_of_ipv4(self) -> None:
+        """It holds no IPv4 address, though the IPv4-mapped ones are in it."""
+        networks = Networks(["::fffe:0:0/95"])
+        self.holds(networks, "::fffe:0:1")
+        self.lacks(networks, "0.0.0.1", "::ffff:0.0.0.1", "192.0.2.1")
+
     def test_mapped_network_is_the_ipv4_one(self) -> None:
         networks = Networks(["::ffff:192.0.2.0/120", "::ffff:198.51.100.7"])
         self.holds(networks, "192.0.2.9", "::ffff:192.0.2.9", "198.51.100.7")
@@ -97,6 +103,30 @@ class Membership(SynchronousTestCase):
     ) -> None:
         found = address.packed in Networks([str(network) for network in networks])
         self.assertEqual(found, any(address in network for network in networks))
+
+
+class Shown(SynchronousTestCase):
+    """A client, as a list of networks has it."""
+
+    def shown(self, address: str | None, bits: tuple[int, int]) -> str:
+        return show(bind(pack(address), *bits), bits)
+
+    def test_address(self) -> None:
+        self.assertEqual(self.shown("192.0.2.7", (32, 64)), "192.0.2.7")
+        self.assertEqual(self.shown("2001:db8::7", (24, 128)), "2001:db8::7")
+
+    def test_network(self) -> None:
+        self.assertEqual(self.shown("192.0.2.7", (24, 128)), "192.0.2.0/24")
+        self.assertEqual(self.shown("2001:db8:1:2:3::7", (32, 64)), "2001:db8:1:2::/64")
+
+    def test_no_address(self) -> None:
+        self.assertEqual(self.shown(None, (32, 64)), "-")
+
+    @given(st.ip_addresses(), st.integers(1, 32), st.integers(1, 128))
+    def test_is_a_network_that_holds_the_client(
+        self, address: IPv4Address | IPv6Address, v4: int, v6: int
+    ) -> None:
+        self.assertIn(pack(str(address)), Networks([self.shown(str(address), (v4, v6))]))
 
 
 class Checked(SynchronousTestCase):

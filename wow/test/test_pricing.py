@@ -21,7 +21,7 @@ from wow.logs import make_logger
 from wow.pow.pricing import LEVELS, MOST, Period, Price, Pricing, Repricing, Surge
 
 BASE, CEILING, ROUNDS = 2**20, 2**26, 8
-LOAD, PERIOD = 0.6, 4.0
+LOAD, PERIOD = 0.6, 1.0
 
 COST = 100e-6
 """Seconds of the loop's time that an exchange takes."""
@@ -29,7 +29,7 @@ COST = 100e-6
 ROOM = LOAD / COST
 """Exchanges a second that fit into the load."""
 
-TICK = 0.05
+TICK = PERIOD / 40
 
 
 def periods() -> st.SearchStrategy[Period]:
@@ -265,7 +265,7 @@ class Simulated(SynchronousTestCase):
     """
     A server whose loop does one thing after the other, in ticks.
 
-    Twenty honest clients a second pay what is asked.
+    In each of these an honest client pays what is asked.
     """
 
     def setUp(self) -> None:
@@ -299,15 +299,16 @@ class Simulated(SynchronousTestCase):
         self.busy += seconds
         self.left -= seconds
 
-    def simulate(self, seconds: float, *actors: Callable[[], object]) -> list[float]:
+    def simulate(self, periods: float, *actors: Callable[[], object]) -> list[float]:
         """
         Let time pass.
 
+        @param periods: how much of it, in periods as long as most are.
         @param actors: called once a tick.
         @return: the surge at the end of each tick.
         """
         surges = []
-        for _ in range(round(seconds / TICK)):
+        for _ in range(round(periods * PERIOD / TICK)):
             self.left = TICK
             self.exchange(self.pricing.effort)
             for act in actors:
@@ -325,19 +326,19 @@ class Simulated(SynchronousTestCase):
 
         return act
 
-    def miner(self, surge: float, connections: int = 2000) -> Miner:
+    def miner(self, surge: float, connections: int = 500) -> Miner:
         """One with the hashes to fill the room at so many times the base."""
         return Miner(self, surge * ROOM * BASE, connections)
 
-    def share(self, seconds: float, *actors: Callable[[], object]) -> float:
+    def share(self, periods: float, *actors: Callable[[], object]) -> float:
         """The share of the time that the loop is busy."""
         before = self.busy
-        self.simulate(seconds, *actors)
-        return (self.busy - before) / seconds
+        self.simulate(periods, *actors)
+        return (self.busy - before) / (periods * PERIOD)
 
-    def assertBaseWithinAMinute(self, *actors: Callable[[], object]) -> None:
-        self.simulate(60, *actors)
-        self.assertEqual(set(self.simulate(60, *actors)), {1.0})
+    def assertBaseSoon(self, *actors: Callable[[], object]) -> None:
+        self.simulate(15, *actors)
+        self.assertEqual(set(self.simulate(15, *actors)), {1.0})
 
     def assertClose(self, value: float, expected: float) -> None:
         self.assertTrue(0.85 * expected < value < 1.15 * expected, (value, expected))
@@ -377,7 +378,7 @@ class RushAtTheEnd(Simulated):
     """Solutions saved up, and handed in when the period is about to end."""
 
     def rush(self, solutions: int) -> Callable[[], None]:
-        """An actor that hands in so many, at the base price, in the end of each four seconds."""
+        """An actor that hands in so many, at the base price, in the end of each second."""
         saved = 0
 
         def act() -> None:
@@ -391,24 +392,24 @@ class RushAtTheEnd(Simulated):
         return act
 
     def test_counts_as_if_spread_over_the_period(self) -> None:
-        self.assertEqual(set(self.simulate(120, self.rush(5_000))), {1.0})
+        self.assertEqual(set(self.simulate(30, self.rush(1_250))), {1.0})
 
     def test_that_is_too_much_raises_the_price_no_further_than_it_paid(self) -> None:
-        surges = self.simulate(120, self.rush(20_000))
+        surges = self.simulate(30, self.rush(5_000))
         self.assertTrue(1 < max(surges) <= 1 / LOAD)
-        self.assertBaseWithinAMinute()
+        self.assertBaseSoon()
 
-    def test_of_a_minutes_work(self) -> None:
-        stock = deque([BASE] * 60_000)
+    def test_of_the_work_of_many_periods(self) -> None:
+        stock = deque([BASE] * 15_000)
 
         def rush() -> None:
             while stock and self.exchange(stock[0]):
                 stock.popleft()
 
-        surges = self.simulate(15, rush)
+        surges = self.simulate(4, rush)
         self.assertFalse(stock)
         self.assertTrue(1 < max(surges) <= 1 / LOAD)
-        self.assertBaseWithinAMinute()
+        self.assertBaseSoon()
 
 
 class ShortTurmoil(Simulated):
@@ -416,9 +417,9 @@ class ShortTurmoil(Simulated):
 
     def setUp(self) -> None:
         super().setUp()
-        self.simulate(20)
+        self.simulate(5)
         self.paid = 0
-        self.peak = max(self.simulate(10, self.miner(20)) + self.simulate(PERIOD * 1.25))
+        self.peak = max(self.simulate(2.5, self.miner(20)) + self.simulate(1.25))
 
     def test_raises_the_price(self) -> None:
         self.assertGreater(self.peak, 1.5)
@@ -426,8 +427,8 @@ class ShortTurmoil(Simulated):
     def test_for_no_less_than_was_paid(self) -> None:
         self.assertLessEqual(self.peak * BASE * ROOM * PERIOD * 0.75, self.paid)
 
-    def test_is_over_within_a_minute(self) -> None:
-        self.assertBaseWithinAMinute()
+    def test_is_over_soon(self) -> None:
+        self.assertBaseSoon()
 
 
 class Choking(Simulated):
@@ -437,17 +438,17 @@ class Choking(Simulated):
         self.work(TICK)
 
     def test_does_not_make_honest_ones_pay_for_it(self) -> None:
-        self.assertEqual(set(self.simulate(120, self.rubbish)), {1.0})
+        self.assertEqual(set(self.simulate(30, self.rubbish)), {1.0})
 
     def test_nor_many_of_them(self) -> None:
         clients = self.handing_in(500, lambda: self.pricing.effort)
-        self.assertEqual(set(self.simulate(120, clients, self.rubbish)), {1.0})
-        self.assertAlmostEqual(self.share(10, clients, self.rubbish), 1.0)
+        self.assertEqual(set(self.simulate(30, clients, self.rubbish)), {1.0})
+        self.assertAlmostEqual(self.share(3, clients, self.rubbish), 1.0)
 
     def test_does_not_keep_a_flood_cheap(self) -> None:
         actors = (lambda: self.work(TICK * 0.4), self.miner(8))
-        self.simulate(90, *actors)
-        self.assertClose(self.share(30, *actors), LOAD)
+        self.simulate(23, *actors)
+        self.assertClose(self.share(8, *actors), LOAD)
         self.assertClose(self.pricing.surge, 8 * LOAD / (LOAD - 0.4))
 
 
@@ -456,27 +457,28 @@ class CheapMaintenance(Simulated):
 
     def setUp(self) -> None:
         super().setUp()
-        self.simulate(60, self.miner(20))
+        self.simulate(15, self.miner(20))
         self.assertGreater(self.pricing.surge, 10)
 
     def test_by_solutions_from_when_it_was_low(self) -> None:
-        self.assertBaseWithinAMinute(self.handing_in(ROOM * 0.9, lambda: BASE))
+        self.assertBaseSoon(self.handing_in(ROOM * 0.9, lambda: BASE))
 
     def test_by_as_many_of_those_as_there_is_time_for(self) -> None:
         cheap = self.handing_in(1 / COST, lambda: BASE)
-        self.simulate(60, cheap)
-        self.assertLessEqual(max(self.simulate(60, cheap)), 1 / LOAD)
+        self.simulate(15, cheap)
+        # The honest ones, who pay in full, add a trifle.
+        self.assertLess(max(self.simulate(15, cheap)), 1.01 / LOAD)
 
     def test_by_few_solutions_at_the_full_price(self) -> None:
-        self.assertBaseWithinAMinute(self.handing_in(60, lambda: self.pricing.effort))
+        self.assertBaseSoon(self.handing_in(60, lambda: self.pricing.effort))
 
     def test_by_few_solutions_far_above_the_price(self) -> None:
-        self.assertBaseWithinAMinute(self.handing_in(600, lambda: CEILING))
+        self.assertBaseSoon(self.handing_in(600, lambda: CEILING))
 
     def test_by_half_of_what_it_took(self) -> None:
         miner = self.miner(10)
-        self.simulate(60, miner)
-        self.assertLess(max(self.simulate(30, miner)), 10 * 1.15)
+        self.simulate(15, miner)
+        self.assertLess(max(self.simulate(8, miner)), 10 * 1.15)
 
 
 class Flood(Simulated):
@@ -484,22 +486,22 @@ class Flood(Simulated):
 
     def test_finds_the_price_at_which_it_fits_the_room(self) -> None:
         miner = self.miner(8)
-        self.simulate(60, miner)
-        for surge in self.simulate(30, miner):
+        self.simulate(15, miner)
+        for surge in self.simulate(8, miner):
             self.assertClose(surge, 8)
-        self.assertClose(self.share(30, miner), LOAD)
+        self.assertClose(self.share(8, miner), LOAD)
 
     def test_finds_it_too_where_solving_takes_longer_than_a_period(self) -> None:
-        miner = self.miner(8, connections=round(ROOM * 5))
-        self.simulate(90, miner)
-        for surge in self.simulate(30, miner):
+        miner = self.miner(8, connections=round(ROOM * PERIOD * 1.25))
+        self.simulate(23, miner)
+        for surge in self.simulate(8, miner):
             self.assertClose(surge, 8)
 
     def test_that_fits_the_room_pays_the_base(self) -> None:
-        self.assertEqual(set(self.simulate(60, self.miner(0.9))), {1.0})
+        self.assertEqual(set(self.simulate(15, self.miner(0.9))), {1.0})
 
     def test_does_not_raise_the_price_above_the_ceiling(self) -> None:
-        self.simulate(120, self.miner(1000))
+        self.simulate(30, self.miner(1000))
         self.assertEqual(self.pricing.effort, CEILING)
 
 
@@ -518,17 +520,17 @@ class Crowd(Simulated):
         return act
 
     def test_that_fits_the_room_pays_the_base(self) -> None:
-        self.assertEqual(set(self.simulate(30, self.crowd(ROOM * 0.9))), {1.0})
+        self.assertEqual(set(self.simulate(8, self.crowd(ROOM * 0.9))), {1.0})
 
     def test_that_does_not_fit_thins_out_until_it_does(self) -> None:
         crowd = self.crowd(ROOM * 1.5)
-        self.simulate(60, crowd)
-        self.assertClose(self.share(30, crowd), LOAD)
+        self.simulate(15, crowd)
+        self.assertClose(self.share(8, crowd), LOAD)
 
     def test_leaves_the_base_price_behind(self) -> None:
-        self.simulate(60, self.crowd(ROOM * 1.5))
+        self.simulate(15, self.crowd(ROOM * 1.5))
         self.assertGreater(self.pricing.surge, 1.5)
-        self.assertBaseWithinAMinute()
+        self.assertBaseSoon()
 
 
 class Pricings(Pricing):
@@ -549,7 +551,7 @@ class Pricings(Pricing):
     def reprice(self) -> Period:
         self.closed += 1
         if self.broken:
-            raise ZeroDivisionError
+            raise Exception("whatever it is")
         return Period(4.0, 3.0, 7, 0.0)
 
 
@@ -592,12 +594,12 @@ class Looking(SynchronousTestCase):
 
     def test_each_period_is_as_long_as_chance_has_it(self) -> None:
         self.chance = 0.0
-        self.looks_after(4.0)
+        self.looks_after(PERIOD)
         self.chance = 1.0
-        self.looks_after(3.0)
+        self.looks_after(PERIOD * 0.75)
         self.chance = 0.5
-        self.looks_after(5.0)
-        self.looks_after(4.0)
+        self.looks_after(PERIOD * 1.25)
+        self.looks_after(PERIOD)
 
     def test_stops(self) -> None:
         self.clock.advance(PERIOD)
@@ -609,7 +611,7 @@ class Looking(SynchronousTestCase):
         self.clock.advance(PERIOD)
         (event,) = self.events()
         self.assertEqual((event["event"], event["level"]), ("repricing_failed", "error"))
-        self.assertIn("ZeroDivisionError", event["exception"])
+        self.assertIn("whatever it is", event["exception"])
         self.pricing.broken = False
         self.looks_after(PERIOD)
 

@@ -45,6 +45,12 @@ class Taking(SynchronousTestCase):
             due = rate.take(due, 10.0)
         self.assertAlmostEqual(rate.wait(due, 10.0), 0.5, places=5)
 
+    def test_debt_is_held_against_one_as_far_as_told(self) -> None:
+        rate, due = Rate(2.0, 3, debt=5), 0.0
+        for _ in range(1000):
+            due = rate.take(due, 10.0)
+        self.assertAlmostEqual(rate.wait(due, 10.0), (5 * 3 - 3 + 1) / 2.0, places=5)
+
     def test_clock_set_back_locks_out_for_no_longer_than_the_burst_takes(self) -> None:
         rate = Rate(2.0, 3)
         due = rate.take(rate.take(0.0, 1000.0), 10.0)

@@ -64,6 +64,14 @@ class Seated(SynchronousTestCase):
         self.come(seats)
         self.assertTrue(speaker.gone)
 
+    def test_then_the_one_that_has_not_spoken_for_longest(self) -> None:
+        seats = Seats[Occupant](2, 2)
+        first, second = self.come(seats), self.come(seats)
+        for speaker in (first, second, first):
+            self.speak(seats, speaker)
+        self.come(seats)
+        self.assertEqual([first.gone, second.gone], [False, True])
+
     def test_crowd_of_silent_ones_does_not_drive_out_those_that_spoke(self) -> None:
         seats = Seats[Occupant](10, 3)
         speakers = [self.come(seats) for _ in range(3)]

@@ -11,7 +11,8 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.address import IPv4Address, UNIXAddress
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.base import DelayedCall
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IAddress
@@ -62,9 +63,17 @@ class Transport(StringTransport):
         self.aborted = True
 
 
+class Plain(Transport):
+    """A transport that can write at once, as that of a plain socket can, and always does."""
+
+    def writeSomeData(self, data: bytes) -> int | Exception:
+        self.write(data)
+        return len(data)
+
+
 class Socket(Transport):
     """
-    A transport that can write at once, as that of a plain socket can.
+    The same, with a limit.
 
     @ivar room: bytes that the socket takes before it is full.
     @ivar taken: what it took.
@@ -90,7 +99,7 @@ class Conversation:
         protocol = gate.buildProtocol(peer)
         assert isinstance(protocol, GateProtocol)
         self.protocol = protocol
-        self.transport = Transport(peerAddress=peer)
+        self.transport = Plain(peerAddress=peer)
         self.protocol.makeConnection(self.transport)
         self._read = 0
 
@@ -417,6 +426,17 @@ class Refusals(Served):
         self.assertIn(b'"code":"internal"', socket.taken)
         self.assertIn("internal_error", self.logged.getvalue())
 
+    def test_malformed_frame_is_no_request(self) -> None:
+        client = self.connect()
+        client.send(REQUEST + b"\x00\x00\x00\x02{}")
+        self.assertEqual(self.outcomes("request", "malformed"), 0)
+        self.assertEqual(self.outcomes("connection", "malformed"), 1)
+
+    def test_client_is_named_in_the_log(self) -> None:
+        self.connect().send(b"\x00\x00\x00\x02{}")
+        line = json.loads(self.logged.getvalue().splitlines()[-1])
+        self.assertEqual((line["event"], line["client"]), ("refused", "192.0.2.7"))
+
     def test_refusals_are_counted_by_kind(self) -> None:
         self.test_malformed()
         self.test_unknown_resource()
@@ -443,6 +463,15 @@ class Deadlines(Served):
             client.send(bytes((byte,)))
             self.clock.advance(1)
         self.assertEqual(client.codes(), ["timeout"])
+
+    def test_after_a_refusal(self) -> None:
+        solution = self.solution()
+        self.clock.advance(66)
+        client = self.connect()
+        client.ask(solution)
+        self.clock.advance(30)
+        self.assertEqual(client.codes(), ["timeout"])
+        self.assertEqual(self.outcomes("connection", "timeout"), 2)
 
     def test_complete_frames_earn_time(self) -> None:
         client = self.connect()
@@ -481,6 +510,19 @@ class Deadlines(Served):
         self.assertFalse(client.transport.aborted)
         self.clock.advance(5)
         self.assertTrue(client.transport.aborted)
+
+    def test_no_timer_is_moved_to_an_earlier_time(self) -> None:
+        # Twisted would search all timers for it.
+        self.patch(DelayedCall, "reset", self.moved)
+        client = self.connect()
+        client.ask(self.solution(client))
+        client.ask(wire.Request())
+        self.clock.advance(20)
+        client.send(b"\x00\x00\x00\x02{}")
+        self.assertTrue(client.closing)
+
+    def moved(self, *_: object) -> None:
+        raise AssertionError("a timer was moved")
 
     def test_nothing_is_left_ticking(self) -> None:
         for end in (30, 1):
@@ -590,6 +632,7 @@ class Order(Served):
         self.assertEqual(self.count("wow_requests_total", type="request"), 0)
         self.client.protocol.dataReceived(b"\xff" * 100)
         self.assertEqual(self.client.codes(), [])
+        self.assertNotIn(b"\xff", self.client.protocol._unprocessed)
 
     def test_answer_to_a_lost_connection_goes_nowhere(self) -> None:
         answer = self.pending(REQUEST)
@@ -709,6 +752,11 @@ class NotAdmitted(Served):
         self.gate = self.make_gate(lists=Lists((), (pack("192.0.2.7"),)))
         self.assertIsNone(self.gate.buildProtocol(IPv4Address("TCP", "192.0.2.7", 40000)))
 
+    def test_denied_do_not_speak_for_their_neighbours(self) -> None:
+        self.gate = self.make_gate(lists=Lists((), (pack("2001:db8::1"),)))
+        self.assertIsNone(self.gate.buildProtocol(IPv6Address("TCP", "2001:db8::1", 40000)))
+        self.assertEqual(self.turned_away, [])
+
     def test_are_told_of_by_their_prefix(self) -> None:
         self.test_told_why()
         self.assertEqual(self.turned_away, [bind(pack("192.0.2.7"))])
@@ -764,6 +812,35 @@ class Crowds(Served):
         self.assertEqual([bool(client.hear()) for client in speakers[:3]], [True, False, False])
         self.assertEqual([client.transport.aborted for client in speakers[1:3]], [True, True])
 
+    def test_one_that_was_told_something_before_is_reset(self) -> None:
+        self.gate = self.make_gate(seats=(1, 1), explained=1)
+        client = self.connect()
+        client.send(b"\x00\x00\x00\x02{}")
+        self.connect()
+        self.assertEqual(client.codes(), ["malformed"])
+        self.assertTrue(client.transport.aborted)
+        self.assertTrue(self.gate.explains())
+
+    def test_one_that_does_not_read_is_reset(self) -> None:
+        self.gate = self.make_gate(seats=(1, 1))
+        client = self.connect()
+        client.ask(wire.Request())
+        self.patch(client.transport, "writeSomeData", lambda data: 0)
+        self.connect()
+        self.assertTrue(client.transport.aborted)
+
+    def test_a_speaker_is_heard_of_last(self) -> None:
+        self.gate = self.make_gate(seats=(2, 2))
+        speaker, silent = self.connect(), self.connect()
+        self.clock.advance(1)
+        speaker.ask(wire.Request())
+        self.connect()
+        self.assertEqual([speaker.closing, silent.closing], [False, True])
+
+    def test_giving_way_is_no_requests_outcome(self) -> None:
+        self.test_those_that_spoke_are_told()
+        self.assertEqual(self.outcomes("connection", "busy"), 1)
+
     def test_a_place_is_free_at_once(self) -> None:
         self.gate = self.make_gate(seats=(3, 1))
         for _ in range(10):
@@ -796,15 +873,15 @@ class Faults(Served):
             client = self.connect()
             client.send(b"\x00\x00\x00\x02{}")
             codes.append(client.codes())
-        self.assertEqual(codes, [["malformed"], []])
-        self.assertTrue(client.transport.aborted)
+        self.assertEqual(codes, [["malformed"]] * 2)
         self.assertTrue(self.locked_out())
 
     def test_on_a_connection_that_would_be_kept(self) -> None:
         client = self.connect()
         client.send(wire.frame(wire.Request("riches")) * 5)
-        self.assertEqual(client.codes(), ["unknown_resource"])
+        self.assertEqual(client.codes(), ["unknown_resource"] * 2)
         self.assertTrue(client.transport.aborted)
+        self.assertEqual(self.count("wow_requests_total", type="request"), 3)
 
     def test_connections_that_end_without_a_frame(self) -> None:
         for _ in range(2):
@@ -900,6 +977,13 @@ class TakingTurns(Served):
     def test_little_is_read_ahead(self) -> None:
         self.assertEqual(self.connect().transport.bufferSize, 2 * 4096)
 
+    def test_reading_does_not_earn_a_turn(self) -> None:
+        client = self.connect()
+        client.send(REQUEST * 40)
+        client.protocol.pauseProducing()
+        client.protocol.resumeProducing()
+        self.assertEqual(len(client.hear()), 4)
+
     def test_lost_in_between(self) -> None:
         client = self.connect()
         client.send(REQUEST * 40)
@@ -943,6 +1027,22 @@ class Draining(Served):
         self.assertNoResult(drained)
         self.client.lose()
         self.successResultOf(drained)
+
+    def test_over_when_the_last_connection_is(self) -> None:
+        other = self.connect()
+        drained = self.drain()
+        self.client.lose()
+        self.assertNoResult(drained)
+        other.lose()
+        self.successResultOf(drained)
+
+    def test_one_that_lingers_is_told_nothing_more(self) -> None:
+        self.solution(self.client)
+        self.client.send(b"\x00\x00\x00\x02{}")
+        self.drain()
+        self.clock.advance(4)
+        self.gate.shut()
+        self.assertEqual(self.client.codes(), ["malformed"])
 
     def test_challenge_that_is_out_can_be_redeemed(self) -> None:
         solution = self.solution(self.client)

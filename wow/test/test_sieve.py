@@ -61,12 +61,14 @@ class Port:
 
 
 class Sieves(SynchronousTestCase):
+    rate = RATE
+
     def setUp(self) -> None:
         self.patch(sieve, "attach", Port.attach)
         self.patch(sieve, "detach", Port.detach)
         self.clock, self.logged, self.chance = Clock(), io.StringIO(), 0.0
         log = make_logger(self.logged, "info", "json")
-        self.sieve = Sieve(BITS, RATE, self.clock, lambda: self.chance, log)
+        self.sieve = Sieve(BITS, self.rate, self.clock, lambda: self.chance, log)
         self.port = self.added()
         self.sieve.startService()
         self.clock.advance(PERIOD)
@@ -139,6 +141,12 @@ class Holding(Sieves):
         self.offend(MALLORY)
         self.held_for(20)
 
+    def test_who_comes_again_while_held_is_let_out_when_he_would_have_been(self) -> None:
+        self.offend(MALLORY)
+        self.clock.pump([PERIOD] * 19)
+        self.offend(MALLORY)
+        self.held_for(5)
+
     def test_no_more_than_the_kernel_takes_and_the_worst_first(self) -> None:
         for number in range(MOST + 10):
             self.turn_away(client(number), OFTEN + number)
@@ -175,12 +183,24 @@ class Forgetting(Sieves):
         self.offend(client(10 + 5 * MOST - 1))
         self.held_for(20)
 
-    def test_pardon(self) -> None:
-        self.offend(MALLORY)
+    def test_pardon_lets_all_out_and_tells(self) -> None:
+        self.offend(MALLORY, TRENT)
         self.sieve.pardon()
         self.holds()
+        self.assertEqual([event["clients"] for event in self.events()], [2, 0])
+
+    def test_pardon_forgets_who_was_held_before(self) -> None:
         self.offend(MALLORY)
         self.held_for(10)
+        self.sieve.pardon()
+        self.offend(MALLORY)
+        self.held_for(10)
+
+    def test_pardon_forgets_what_was_counted(self) -> None:
+        self.turn_away(MALLORY)
+        self.sieve.pardon()
+        self.clock.advance(PERIOD)
+        self.holds()
 
 
 class Ports(Sieves):
@@ -213,6 +233,34 @@ class Ports(Sieves):
         self.assertEqual((event["event"], event["level"]), ("sieve_off", "warning"))
         self.assertIn("not permitted", event["reason"])
         self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(len(self.sieve._counts), 0)
+
+    def test_what_was_counted_before_the_kernel_refused_is_forgotten(self) -> None:
+        self.offend(MALLORY)
+        self.turn_away(TRENT)
+        late: Any = Port()
+        late.refuses = True
+        self.sieve.add(late)
+        self.clock.advance(PERIOD)
+        self.holds()
+        self.assertEqual([event["event"] for event in self.events()], ["sieve", "sieve_off"])
+
+
+class Off(Sieves):
+    """At a rate of 0."""
+
+    rate = 0.0
+
+    def test_does_not_even_look(self) -> None:
+        self.sieve.stopService()
+        self.sieve.startService()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_nobody_is_counted_or_held(self) -> None:
+        self.offend(MALLORY)
+        self.holds()
+        self.assertEqual(len(self.sieve._counts), 0)
+        self.assertEqual((self.port.changes, self.clock.getDelayedCalls()), (0, []))
 
 
 class Running(Sieves):
@@ -222,6 +270,11 @@ class Running(Sieves):
         self.held_for(10)
         self.clock.advance(PERIOD)
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_looks_once_for_all(self) -> None:
+        self.turn_away(MALLORY)
+        self.turn_away(TRENT)
+        self.assertEqual(len(self.clock.getDelayedCalls()), 1)
 
     def test_stopping_lets_all_out(self) -> None:
         self.offend(MALLORY)

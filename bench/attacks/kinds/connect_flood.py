@@ -64,4 +64,6 @@ ATTACK = Attack(
     "connect-flood",
     "connects as fast as it can; half of the connections are reset at once, half left alone",
     _run,
+    # Longer than the server needs to notice who it is.
+    seconds=45.0,
 )
