@@ -113,15 +113,14 @@ class OfAClient(Limited):
         self.assertEqual(self.failure(server), "malformed")
         wait_until(lambda: "code" not in self.connect(server, MALLORY).say({"type": "request"}))
 
-    def test_to_give_way_is_no_failure(self) -> None:
-        server = self.start(
-            WOW_LIMITS__HALF_BEGUN="1",
-            WOW_LIMITS__FAILURE_BURST="1",
-            WOW_LIMITS__FAILURE_RATE=RARELY,
+    def test_to_say_nothing_is_a_failure(self) -> None:
+        server = self.start(WOW_LIMITS__FAILURE_BURST="1", WOW_LIMITS__FAILURE_RATE=RARELY)
+        self.connect(server, MALLORY).close()
+        wait_until(
+            lambda: self.connect(server, MALLORY).say({"type": "request"}).get("code") == "busy"
         )
-        silent = [self.connect(server, MALLORY) for _ in range(5)]
-        self.assertEqual([ending(client) for client in silent[:4]], ["reset"] * 4)
-        silent[4].challenge()
+        self.assertEqual(self.turned_away(server, "failures"), 1)
+        self.assertTrue(self.served(server))
 
     def test_clients(self) -> None:
         server = self.start(WOW_LIMITS__CLIENTS="3")
