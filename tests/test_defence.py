@@ -340,6 +340,7 @@ class OfAConnection(Limited):
         # Without it, who reads nothing would keep a server from ever stopping.
         server = self.start(
             WOW_LIMITS__LINGER="0.1",
+            WOW_LIMITS__IDLE="1000",
             WOW_LIMITS__DRAIN="0.1",
             WOW_LIMITS__EXCHANGES="1000000",
             WOW_LIMITS__FAILURE_BURST="1000000",
