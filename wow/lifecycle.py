@@ -24,6 +24,7 @@ from twisted.python.failure import Failure
 
 from wow import __version__
 from wow.descriptors import Sparing
+from wow.entrance import Entrance
 from wow.logs import Observer
 from wow.pow.spent import CannotOpen
 from wow.server import Gate
@@ -85,17 +86,19 @@ class Listener(Service):
         endpoint: str,
         factory: IProtocolFactory,
         log: FilteringBoundLogger,
-        prepare: Callable[[IListeningPort], None] = lambda port: None,
+        take_over: Callable[[Any], Entrance] | None = None,
     ) -> None:
         """
-        @param prepare: makes the port ready, once it listens.
+        @param take_over: is given the port, once it listens, and accepts its
+            connections from then on.
         """
         self._reactor = reactor
         self._endpoint = endpoint
         self._factory = factory
         self._log = log
-        self._prepare = prepare
+        self._take_over = take_over
         self._port: IListeningPort | None = None
+        self._entrance: Entrance | None = None
 
     def privilegedStartService(self) -> None:
         """
@@ -110,7 +113,9 @@ class Listener(Service):
 
     def _listening(self, port: IListeningPort) -> None:
         self._port = port
-        self._prepare(port)
+        if self._take_over is not None:
+            self._entrance = self._take_over(port)
+            self._entrance.open()
         address = port.getHost()
         self._log.info(
             "listening",
@@ -129,6 +134,8 @@ class Listener(Service):
 
     def stopService(self) -> Deferred[Any]:
         super().stopService()
+        if self._entrance is not None:
+            self._entrance.close()
         port, self._port = self._port, None
         return maybeDeferred(port.stopListening) if port else succeed(None)
 

@@ -1,6 +1,5 @@
 """
-The event loop's time: how long each turn keeps everybody else waiting, and
-that no turn does so for long.
+The event loop's time: how long each turn keeps everybody else waiting.
 
 A turn is what the loop does between two waits for events. The loop is found
 busy by the clock, so time in which another process had the core counts too:
@@ -10,20 +9,13 @@ whoever waits, waits for that as well.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from select import EPOLLIN
 from typing import Any
 
 from prometheus_client.metrics_core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from wow.lane import Detour, Lane
 from wow.spread import Spread
-
-MOST_EVENTS = 64
-"""
-Sockets served in one turn. Twisted asks for all that are ready, and timers
-would wait for ten thousand of them. The kernel gives those left over first in
-the next turn, so it stays first come, first served.
-"""
 
 _BOUNDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5)
 
@@ -37,7 +29,6 @@ class LoopMeter(Collector):
         """
         self._seconds = seconds
         self._turns = Spread(*_BOUNDS)
-        self._doors: set[int] = set()
 
     @property
     def busy(self) -> float:
@@ -47,50 +38,21 @@ class LoopMeter(Collector):
         """
         return self._turns.sum
 
-    def attach(self, reactor: Any) -> bool:
-        """
-        Measure a reactor from its next wait on; once only, however often this is called.
-
-        @return: whether that is possible. If not, nothing is measured.
-        """
-        poller = getattr(reactor, "_poller", None)
-        if poller is None:
-            return False
-        if not (isinstance(poller, _Poller) and poller.meter is self):
-            reactor._poller = _Poller(poller, self)
-        return True
-
-    def watch(self, door: int) -> None:
-        """
-        Look at a listening socket in each turn that is full. The kernel would
-        come round to it only after all sockets that are ready, so the more
-        clients there are, the longer a new one would stand outside.
-
-        @param door: its file descriptor.
-        """
-        self._doors.add(door)
-
     def measured(self, wait: Callable[..., Any]) -> Callable[..., Any]:
         """
         A poller's C{poll}, measured: what is between its calls are turns.
 
         @param wait: takes a time-out and, if it is epoll's, how many events to give at once.
         """
-        seconds, observe, doors = self._seconds, self._turns.observe, self._doors
+        seconds, observe = self._seconds, self._turns.observe
         woke: float | None = None
 
-        def poll(timeout: float | None = None, most: int | None = None) -> Any:
+        def poll(*arguments: float | None) -> Any:
             nonlocal woke
             if woke is not None:
                 observe(seconds() - woke)
             try:
-                if most is None:
-                    return wait(timeout)
-                # In a call, min() would be a third of what all of this costs.
-                events = wait(timeout, most if most < MOST_EVENTS else MOST_EVENTS)  # noqa: FURB136
-                if len(events) == MOST_EVENTS:
-                    events += [(door, EPOLLIN) for door in doors.difference(dict(events))]
-                return events
+                return wait(*arguments)
             finally:
                 woke = seconds()
 
@@ -105,21 +67,27 @@ class LoopMeter(Collector):
         )
 
 
+def attach(reactor: Any, meter: LoopMeter) -> Lane | Detour:
+    """
+    Measure a reactor from its next wait on, and make a lane for connections in its loop.
+
+    @return: a L{Detour} if the reactor waits otherwise than by epoll or poll; it is then
+        not measured.
+    """
+    poller = getattr(reactor, "_poller", None)
+    if poller is None:
+        return Detour(reactor)
+    lane = Lane(poller, reactor)
+    reactor._poller = _Poller(poller, lane.served(meter.measured(poller.poll)))
+    return lane
+
+
 class _Poller:
-    """
-    A poller in the place of another, which it passes everything on to.
+    """A poller in the place of another, which it passes all but its waits on to."""
 
-    @ivar meter: who measures its waits.
-    """
-
-    def __init__(self, poller: Any, meter: LoopMeter) -> None:
-        self.meter = meter
-        self.poll = meter.measured(poller.poll)
+    def __init__(self, poller: Any, poll: Callable[..., Any]) -> None:
+        self.poll = poll
         self._poller = poller
-        # These are called for each connection, the rest once in a lifetime.
-        self.register = poller.register
-        self.modify = poller.modify
-        self.unregister = poller.unregister
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._poller, name)

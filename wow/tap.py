@@ -23,17 +23,19 @@ from twisted.python import usage
 from twisted.python.logfile import LogFile
 from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, HTTPConnectionPool
 
-from wow import __version__, config, entrance
+from wow import __version__, config
 from wow.admin.health import Check, Health
 from wow.admin.site import make_site
 from wow.clients import Clients
 from wow.config import Collection, ConfigError, Http, Settings
 from wow.descriptors import raise_limit, room
+from wow.entrance import Entrance
 from wow.guard import Allowance, Guard, Lists, Scope
 from wow.heap import Heap, find_trim
+from wow.lane import Detour, Lane
 from wow.lifecycle import CannotStart, Drain, Listener, Ordered, Signals
 from wow.logs import make_logger
-from wow.loop import LoopMeter
+from wow.loop import LoopMeter, attach
 from wow.metrics import Metrics
 from wow.networks import Networks
 from wow.offenders import Offenders
@@ -155,7 +157,9 @@ def build(
     @param load: reads the settings again.
     """
     metrics = Metrics()
-    meter = _measure(reactor, metrics, log)
+    meter = LoopMeter(time.monotonic)
+    metrics.registry.register(meter)
+    lane = _make_lane(reactor, meter, log)
     pricing = _build_pricing(settings, meter, metrics)
     quotes = _build_quotes(settings, environ, reactor, metrics, log)
     spent = LmdbSpentStore(
@@ -178,7 +182,7 @@ def build(
             "gate": Check(lambda: "shutting down" if gate.draining else None),
         }
     )
-    prepare = partial(_prepare, settings.limits.backlog, meter, sieve)
+    take_over = partial(_take_over, settings.limits.backlog, lane, sieve)
     site = make_site(metrics.registry, health)
     parts = [
         Signals(reactor, Reload(settings, load, partial(_put_in_force, gate, sieve), log), rotate),
@@ -190,7 +194,7 @@ def build(
         sieve,
         offenders,
         Drain(reactor, gate, settings.limits.drain, log),
-        *(Listener(reactor, endpoint, gate, log, prepare) for endpoint in settings.listen),
+        *(Listener(reactor, endpoint, gate, log, take_over) for endpoint in settings.listen),
     ]
     server = Ordered(log)
     for part in parts:
@@ -301,16 +305,15 @@ def _build_purge(
     )
 
 
-def _measure(reactor: Any, metrics: Metrics, log: FilteringBoundLogger) -> LoopMeter:
-    meter = LoopMeter(time.monotonic)
-    if not meter.attach(reactor):
+def _make_lane(reactor: Any, meter: LoopMeter, log: FilteringBoundLogger) -> Lane | Detour:
+    lane = attach(reactor, meter)
+    if isinstance(lane, Detour):
         log.warning(
             "loop_not_measured",
             meaning="the price cannot follow the load",
             remedy="use the reactor that is Twisted's default on Linux",
         )
-    metrics.registry.register(meter)
-    return meter
+    return lane
 
 
 def _build_pricing(settings: Settings, meter: LoopMeter, metrics: Metrics) -> Pricing:
@@ -377,10 +380,10 @@ def _build_sieve(
     return sieve
 
 
-def _prepare(backlog: int, meter: LoopMeter, sieve: Sieve, port: Any) -> None:
-    meter.watch(port.fileno())
+def _take_over(backlog: int, lane: Lane | Detour, sieve: Sieve, port: Any) -> Entrance:
+    port.stopReading()
     sieve.add(port.socket)
-    entrance.prepare(port, backlog)
+    return Entrance(port.socket, port.factory, lane, backlog)
 
 
 def _put_in_force(gate: Gate, sieve: Sieve, settings: Settings) -> None:
