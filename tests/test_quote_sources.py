@@ -597,6 +597,4 @@ def last_error(service: QuoteService) -> str | None:
 
 
 def quote_of(service: QuoteService) -> Quote:
-    quotes: list[Quote] = []
-    service.prepare(b"client").addCallback(quotes.append)
-    return quotes[0]
+    return service.prepare(b"client")

@@ -45,8 +45,8 @@ print("ready", flush=True)
 sys.stdin.readline()
 won = []
 for number in range(2000):
-    outcome = store.spend(now + 60_001 + number % 5, number.to_bytes(16, "big"))
-    outcome.addCallback(lambda first: first and won.append(number))
+    if store.spend(now + 60_001 + number % 5, number.to_bytes(16, "big")):
+        won.append(number)
 print(*won, flush=True)
 """
 )
@@ -94,8 +94,8 @@ class SharedStore(SynchronousTestCase):
             writer.kill()
             writer.wait()
         token = (NOW + TTL + 1, bytes(16))
-        self.assertIs(self.successResultOf(store.spend(*token)), True)
-        self.assertIs(self.successResultOf(store.spend(*token)), False)
+        self.assertIs(store.spend(*token), True)
+        self.assertIs(store.spend(*token), False)
         store.purge(0)
         self.assertEqual(store.count(), 1)
 
@@ -108,7 +108,7 @@ class SharedStore(SynchronousTestCase):
             other = start(stack, _PURGING, str(directory), str(NOW))
             assert other.stdin is not None
             other.communicate(f"{later}\n")
-        self.failureResultOf(store.spend(later, bytes(16)), Expired)
+        self.assertRaises(Expired, store.spend, later, bytes(16))
         store.purge(0)
         self.assertEqual(store.mark, later)
 

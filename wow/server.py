@@ -126,16 +126,27 @@ class GateProtocol(Int32StringReceiver, TimeoutMixin):
     def connectionMade(self) -> None:
         self._ends = self.heard + self._limits.lifetime
         self._fires = inf
-        self._unbuffered = _sends_at_once(self.transport)
         # What is read at once is kept until it is answered.
         self.transport.bufferSize = 2 * self._limits.max_frame
-        self.transport.registerProducer(self, True)
+        self._unbuffered = _sends_at_once(self.transport)
+        if not self._unbuffered:
+            self.transport.registerProducer(self, True)
         self._gate.opened(self)
         self._expect(self._limits.idle, self.heard)
 
     def dataReceived(self, data: bytes) -> None:
-        if not self._closing:
-            self._frames_this_turn = _FRAMES_A_TURN
+        if self._closing:
+            return
+        self._frames_this_turn = _FRAMES_A_TURN
+        # As a rule a read brings one frame, and all of it.
+        length = len(data) - 4
+        if (
+            int.from_bytes(data[:4], "big") == length <= self.MAX_LENGTH
+            and not self._unprocessed
+            and not self.paused
+        ):
+            self.stringReceived(data[4:])
+        else:
             super().dataReceived(data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -285,24 +296,27 @@ class GateProtocol(Int32StringReceiver, TimeoutMixin):
         self._message = "solution"
         self._gate.metrics.solutions.count += 1
         self._challenges = max(0, self._challenges - 1)
+        answer = self._gate.proof_of_work.redeem(self._prefix, solution.challenge, solution.nonces)
+        if isinstance(answer, Deferred):
+            self._await(answer)
+        else:
+            self._redeemed(answer)
+
+    def _await(self, answer: Deferred[wire.ServerMessage]) -> None:
         self._awaiting = True
-        try:
-            answer = self._gate.proof_of_work.redeem(
-                self._prefix, solution.challenge, solution.nonces
-            )
-        except BaseException:
-            self._awaiting = False
-            raise
-        answer.addCallbacks(self._redeemed, self._redeem_failed)
+        answer.addCallbacks(self._redeemed_late, self._redeem_failed)
         if self._awaiting:
             super().pauseProducing()
 
-    def _redeemed(self, message: wire.ServerMessage) -> None:
+    def _redeemed_late(self, message: wire.ServerMessage) -> None:
         self._awaiting = False
+        self._redeemed(message)
+        self._resume()
+
+    def _redeemed(self, message: wire.ServerMessage) -> None:
         self._gate.metrics.redeemed.count += 1
         self._gate.guard.redeemed(self.visitor, self.heard)
         self._send(message, self._gate.metrics.redeem_duration)
-        self._resume()
 
     def _redeem_failed(self, failure: Failure) -> None:
         self._awaiting = False
@@ -332,6 +346,7 @@ class GateProtocol(Int32StringReceiver, TimeoutMixin):
             if sent == len(data):
                 return
             self._unbuffered = False
+            self.transport.registerProducer(self, True)
             data = data[sent:] if isinstance(sent, int) else data
         self.transport.write(data)
 
@@ -369,7 +384,8 @@ class GateProtocol(Int32StringReceiver, TimeoutMixin):
         # does not read never closes by itself.
         self._closing = True
         self.paused = True
-        self.transport.unregisterProducer()
+        if not self._unbuffered:
+            self.transport.unregisterProducer()
         self.transport.loseConnection()
         self._set_timer(self._limits.linger)
 

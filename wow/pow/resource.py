@@ -11,11 +11,12 @@ from zope.interface import Interface
 class IProtectedResource(Interface):
     """What a client pays for."""
 
-    def prepare(client: bytes) -> Deferred[Any]:
+    def prepare(client: bytes) -> Any | Deferred[Any]:
         """
         Have the resource ready for one client, before its proof is spent.
 
         @param client: the client's packed address prefix, as the token is bound to it.
-        @return: a Deferred that fires with the message to send, or fails with
-            L{wow.errors.Unavailable}; the proof is then not spent.
+        @return: the message to send, if it is at hand, or a Deferred that fires with it.
+        @raise wow.errors.Unavailable: if there is none, or by the Deferred;
+            the proof is then not spent.
         """

@@ -102,23 +102,21 @@ class ProofOfWork:
         # that remembers a later time does not refuse every new token.
         return max(self._now_ms() + self._ttl_ms, self._spent.mark + 1)
 
-    def redeem(self, client: bytes, text: str, nonces: Sequence[int]) -> Deferred[Any]:
+    def redeem(self, client: bytes, text: str, nonces: Sequence[int]) -> Any | Deferred[Any]:
         """
         Check a solution and spend its token.
 
         @param client: who hands it in.
         @param text: the token as it travelled.
-        What can be said at once is raised at once, since a refusal must be
-        cheap; what may take time comes by the Deferred.
-
-        @return: a Deferred that fires with the resource's message once the
-            token is spent. It fails with L{errors.Unavailable} or
-            L{errors.Expired}, and the token is not spent, or with
-            L{errors.Replayed}, and it was before.
+        @return: the resource's message, once the token is spent; or, where the
+            resource or the store takes its time, a Deferred that fires with
+            it. That may fail with what is raised here.
         @raise errors.InvalidChallenge: if the token is not ours for this client.
         @raise errors.Expired: if its time is over.
         @raise errors.InsufficientWork: if a round is not solved.
         @raise errors.UnknownResource: if there is no such resource any more.
+        @raise errors.Unavailable: if the resource or the store is; the token is not spent.
+        @raise errors.Replayed: if the token was spent before.
         """
         token = open_sealed(text, self._keys, self._binding(client))
         if self._now_ms() > token.expiry_ms + self._skew_ms:
@@ -128,11 +126,19 @@ class ProofOfWork:
         resource = self._resources.get(token.resource)
         if resource is None:
             raise errors.UnknownResource
-        return Deferred.fromCoroutine(self._hand_out(resource, client, token))
+        message = resource.prepare(client)
+        if isinstance(message, Deferred):
+            return message.addCallback(self._spend, token)
+        return self._spend(message, token)
 
-    async def _hand_out(self, resource: IProtectedResource, client: bytes, token: Token) -> Any:
-        message = await resource.prepare(client)
-        if await self._spent.spend(token.expiry_ms, token.random_id) is not True:
+    def _spend(self, message: Any, token: Token) -> Any:
+        first = self._spent.spend(token.expiry_ms, token.random_id)
+        if isinstance(first, Deferred):
+            return first.addCallback(self._hand_out, message, token)
+        return self._hand_out(first, message, token)
+
+    def _hand_out(self, first: bool, message: Any, token: Token) -> Any:
+        if first is not True:
             raise errors.Replayed
         effort = token.rounds * token.round_effort
         self._effort_paid.count += effort

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface, implementer
 
 from wow.errors import Expired
@@ -34,14 +34,15 @@ class ISpentStore(Interface):
         @raise wow.pow.spent.CannotOpen: if that is not possible.
         """
 
-    def spend(expiry_ms: int, random_id: bytes) -> Deferred[bool]:
+    def spend(expiry_ms: int, random_id: bytes) -> bool | Deferred[bool]:
         """
         Spend a token if it is unspent, in one atomic step.
 
-        @return: a Deferred that fires with True for the first caller only,
-            over threads, processes and machines. It fails with
-            L{wow.errors.Expired} at or below the mark, and with
-            L{wow.errors.Unavailable} if the store is full or broken.
+        @return: True for the first caller only, over threads, processes and
+            machines; or a Deferred that fires with that, and may fail with
+            what is raised here.
+        @raise wow.errors.Expired: at or below the mark.
+        @raise wow.errors.Unavailable: if the store is full or broken.
         """
 
     def purge(before_ms: int) -> bool:
@@ -79,12 +80,12 @@ class MemorySpentStore:
     def open(self) -> None:
         self.mark = self._now_ms() + self._ttl_ms
 
-    def spend(self, expiry_ms: int, random_id: bytes) -> Deferred[bool]:
+    def spend(self, expiry_ms: int, random_id: bytes) -> bool:
         if expiry_ms <= self.mark:
-            return fail(Expired())
+            raise Expired
         first = (expiry_ms, random_id) not in self._spent
         self._spent.add((expiry_ms, random_id))
-        return succeed(first)
+        return first
 
     def purge(self, before_ms: int) -> bool:
         expired = {token for token in self._spent if token[0] < before_ms}

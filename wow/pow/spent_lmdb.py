@@ -12,10 +12,9 @@ from shutil import rmtree
 
 import lmdb
 from structlog.typing import FilteringBoundLogger
-from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
-from wow.errors import Expired, Refused, Unavailable
+from wow.errors import Expired, Unavailable
 from wow.pow.spent import CannotOpen, ISpentStore
 
 UNKNOWN_BOOT = "unknown-boot"
@@ -100,14 +99,12 @@ class LmdbSpentStore:
         except (lmdb.Error, OSError) as failed:
             raise CannotOpen(f"{self._files}: {failed}") from None
 
-    def spend(self, expiry_ms: int, random_id: bytes) -> Deferred[bool]:
+    def spend(self, expiry_ms: int, random_id: bytes) -> bool:
         try:
-            return succeed(self._spend(expiry_ms, random_id))
-        except Refused as refused:
-            return fail(refused)
+            return self._spend(expiry_ms, random_id)
         except (lmdb.Error, OSError) as broken:
             self._stumble(broken)
-            return fail(Unavailable(retry_after=1))
+            raise Unavailable(retry_after=1) from None
 
     def _spend(self, expiry_ms: int, random_id: bytes) -> bool:
         self._follow()

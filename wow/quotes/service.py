@@ -16,7 +16,7 @@ from attrs import frozen
 from prometheus_client import Counter, Gauge
 from structlog.typing import FilteringBoundLogger
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, fail, inlineCallbacks, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
@@ -135,12 +135,11 @@ class QuoteService(Service):
 
     # Serving
 
-    def prepare(self, client: bytes) -> Deferred[Quote]:
+    def prepare(self, client: bytes) -> Quote:
         """
         Take a quote: one not served yet if there is one, else one again.
 
-        @return: a Deferred that has fired with the quote, or has failed with
-            L{errors.Unavailable} if there never was one.
+        @raise errors.Unavailable: if there never was one.
         """
         fresh = self._fresh
         if not fresh:
@@ -151,16 +150,16 @@ class QuoteService(Service):
         # Only in passing: while no source answers, the clock asks, not the crowd.
         if len(fresh) == self._low_water:
             self._refill()
-        return succeed(quote)
+        return quote
 
-    def _repeat(self) -> Deferred[Quote]:
+    def _repeat(self) -> Quote:
         if not self._served:
             rest = min((supply.breaker.rest for supply in self._supplies), default=_TICK)
-            return fail(errors.Unavailable(retry_after=max(_TICK, rest)))
+            raise errors.Unavailable(retry_after=max(_TICK, rest))
         quote = self._served[0]
         self._served.rotate(-1)
         self._count[quote.source]()
-        return succeed(quote)
+        return quote
 
     # What an operator sees
 

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import Counter
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
@@ -30,15 +30,15 @@ MALLORY = bind(pack("192.0.2.8"))
 
 @implementer(IProtectedResource)
 class Fortune:
-    """A resource that counts how often it was prepared."""
+    """A resource that is at hand, or takes its time, and counts how often it was prepared."""
 
     def __init__(self) -> None:
         self.prepared = 0
         self.answer: Deferred[str] | None = None
 
-    def prepare(self, client: bytes) -> Deferred[str]:
+    def prepare(self, client: bytes) -> str | Deferred[str]:
         self.prepared += 1
-        return succeed("fortune") if self.answer is None else self.answer
+        return "fortune" if self.answer is None else self.answer
 
 
 class Gated(SynchronousTestCase):
@@ -87,10 +87,7 @@ class Gated(SynchronousTestCase):
         self, text: str, nonces: list[int], client: bytes = ALICE, **options: Any
     ) -> str | type[BaseException]:
         """The message, or the kind of refusal."""
-        try:
-            redeemed = self.gate(**options).redeem(client, text, nonces)
-        except errors.Refused as refused:
-            return type(refused)
+        redeemed = maybeDeferred(self.gate(**options).redeem, client, text, nonces)
         outcome: list[str | type[BaseException]] = []
         redeemed.addCallbacks(outcome.append, lambda failure: outcome.append(failure.type))
         return outcome[0]
@@ -229,8 +226,25 @@ class Redeeming(Gated):
     def test_store_must_say_true(self) -> None:
         solution = self.issued()
         for answer in (None, 1, "yes", False):
-            self.patch(self.spent, "spend", lambda *_, answer=answer: succeed(answer))
-            self.assertIs(self.redeem(*solution), errors.Replayed)
+            for said in (answer, succeed(answer)):
+                self.patch(self.spent, "spend", lambda *_, said=said: said)
+                self.assertIs(self.redeem(*solution), errors.Replayed)
+
+    def test_store_that_takes_its_time(self) -> None:
+        """Nothing is handed out, nor counted as paid, before the token is spent."""
+        spent: Deferred[bool] = Deferred()
+        self.patch(self.spent, "spend", lambda *_: spent)
+        redeemed = self.gate().redeem(ALICE, *self.issued())
+        self.assertNoResult(redeemed)
+        self.assertEqual(self.paid.count, 0)
+        spent.callback(True)
+        self.assertEqual(self.successResultOf(redeemed), "fortune")
+        self.assertEqual(self.paid.count, 64)
+
+    def test_store_that_fails_late(self) -> None:
+        self.patch(self.spent, "spend", lambda *_: fail(errors.Unavailable()))
+        self.assertIs(self.redeem(*self.issued()), errors.Unavailable)
+        self.assertEqual(self.paid.count, 0)
 
 
 class KeyRotation(Gated):

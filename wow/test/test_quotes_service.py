@@ -91,7 +91,7 @@ class Case(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def take(self, count: int = 1) -> list[str]:
-        quotes = [self.successResultOf(self.service.prepare(b"client")) for _ in range(count)]
+        quotes = [self.service.prepare(b"client") for _ in range(count)]
         return [quote.text for quote in quotes]
 
     def sample(self, name: str, **labels: str) -> float | None:
@@ -120,28 +120,28 @@ class Serving(Case):
     def test_quote(self) -> None:
         """A client gets a quote, with its source."""
         self.start(Scripted("a", self.gives("a", 50)))
-        quote = self.successResultOf(self.service.prepare(b"client"))
+        quote = self.service.prepare(b"client")
         self.assertEqual(quote, Quote("0", "", "a"))
 
     def test_never_had_one(self) -> None:
         """Without any quote a client is refused at once, and told when to come again."""
         self.start(Scripted("a", Deferred))
-        failure = self.failureResultOf(self.service.prepare(b""), errors.Unavailable)
-        self.assertEqual(failure.value.retry_after, 1.0)
+        unavailable = self.assertRaises(errors.Unavailable, self.service.prepare, b"")
+        self.assertEqual(unavailable.retry_after, 1.0)
 
     def test_retry_after(self) -> None:
         """That is when the next source may be asked."""
         self.start(Scripted("a", broken))
         for _ in range(5):
             self.clock.advance(1)
-        failure = self.failureResultOf(self.service.prepare(b""), errors.Unavailable)
+        unavailable = self.assertRaises(errors.Unavailable, self.service.prepare, b"")
         # Asked at 0, 1 and 3 seconds, and then resting for 60.
-        self.assertEqual(failure.value.retry_after, 58.0)
+        self.assertEqual(unavailable.retry_after, 58.0)
 
     def test_no_sources(self) -> None:
         """A service without sources is no bug, only of no use."""
         self.start()
-        self.failureResultOf(self.service.prepare(b""), errors.Unavailable)
+        self.assertRaises(errors.Unavailable, self.service.prepare, b"")
 
     def test_fresh_first_then_again(self) -> None:
         """Quotes not served yet come first; then those served come again, in rotation."""
@@ -237,7 +237,7 @@ class Refilling(Case):
         source = Scripted("a", Deferred)
         self.start(source)
         self.clock.pump([1] * 10)
-        self.failureResultOf(self.service.prepare(b""), errors.Unavailable)
+        self.assertRaises(errors.Unavailable, self.service.prepare, b"")
         self.assertEqual(source.asked, 1)
 
     def test_no_waiting(self) -> None:

@@ -910,8 +910,8 @@ class Faults(Served):
     def test_own_troubles_are_not_the_clients(self) -> None:
         client = self.connect()
         solution = self.solution(client)
-        self.quotes.answer = fail(errors.Unavailable())
         for _ in range(5):
+            self.quotes.answer = fail(errors.Unavailable())
             self.assertEqual(client.ask(solution)["code"], "unavailable")
 
     def test_raise_the_price(self) -> None:

@@ -12,6 +12,7 @@ from unittest import mock
 import lmdb
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.defer import maybeDeferred
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -58,7 +59,7 @@ class StoreConformance(Base):
 
     def spend(self, store: ISpentStore, expiry_ms: int, number: int = 1) -> Outcome:
         outcome: list[Outcome] = []
-        store.spend(expiry_ms, number.to_bytes(16, "big")).addCallbacks(
+        maybeDeferred(store.spend, expiry_ms, number.to_bytes(16, "big")).addCallbacks(
             outcome.append, lambda failure: outcome.append(type(failure.value))
         )
         return outcome[0]
