@@ -32,6 +32,7 @@ from twisted.web.iweb import IPolicyForHTTPS
 from zope.interface import implementer
 
 from wow.logs import make_logger
+from wow.metrics import Tally
 from wow.quotes.answer import Layout
 from wow.quotes.breaker import Breaker
 from wow.quotes.endpoint import BoundedEndpoints
@@ -485,12 +486,13 @@ class Living(Case):
 
     def start(self, *sources: IQuoteSource) -> QuoteService:
         registry = self.registry
+        served = Counter("served", "", ["source"], registry=registry)
         service = QuoteService(
             [Supply(source, Breaker(self.clock, lambda: 0.0)) for source in sources],
             10,
             self.clock,
             make_logger(self.log, "debug", "json"),
-            Counter("served", "", ["source"], registry=registry),
+            lambda source: Tally(served.labels(source)),
             Gauge("pooled", "", registry=registry),
             Counter("fetches", "", ["source", "outcome"], registry=registry),
         )

@@ -25,6 +25,7 @@ class Client:
     """
     What is known of one client. A time that has passed says nothing.
 
+    @ivar key: what it is called in its table.
     @ivar connections: open now.
     @ivar connected: when the connections that it made are paid off, in
         seconds; see L{wow.rate}.
@@ -34,6 +35,7 @@ class Client:
     @ivar level: its price is doubled so many times.
     """
 
+    key: bytes = b""
     connections: int = 0
     connected: float = 0.0
     asked: float = 0.0
@@ -64,23 +66,23 @@ class Clients:
     def __len__(self) -> int:
         return len(self._connected) + len(self._absent)
 
-    def find(self, prefix: bytes) -> Client:
+    def find(self, key: bytes) -> Client:
         """What is known of a client: of a new one, nothing. It is remembered once it connects."""
-        return self._connected.get(prefix) or self._absent.get(prefix) or Client()
+        return self._connected.get(key) or self._absent.get(key) or Client(key)
 
-    def connect(self, prefix: bytes, client: Client) -> None:
+    def connect(self, client: Client) -> None:
         """A client that was L{find}-ed has one more connection."""
         if not client.connections:
-            self._absent.pop(prefix, None)
-            self._connected[prefix] = client
+            self._absent.pop(client.key, None)
+            self._connected[client.key] = client
         client.connections += 1
 
-    def disconnect(self, prefix: bytes, client: Client) -> None:
+    def disconnect(self, client: Client) -> None:
         """It has one less."""
         client.connections -= 1
         if not client.connections:
-            del self._connected[prefix]
-            self._absent[prefix] = client
+            del self._connected[client.key]
+            self._absent[client.key] = client
             if len(self._absent) > self._max_clients:
                 self._forget()
 

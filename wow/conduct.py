@@ -43,9 +43,14 @@ def trust(client: Client, now: float) -> None:
 
 def _add(client: Client, points: float, now: float) -> None:
     suspicion, elapsed = client.suspicion, now - client.suspected
-    if elapsed > 0:
+    if suspicion and elapsed > 0:
         suspicion = max(0.0, suspicion - _LEAK * elapsed)
-    client.suspicion = suspicion = min(_MOST, max(0.0, suspicion + points))
+    suspicion += points
+    if suspicion < 0:
+        suspicion = 0.0
+    elif suspicion > _MOST:
+        suspicion = _MOST
+    client.suspicion = suspicion
     client.suspected = now
     if client.level or suspicion >= STEP:
         client.level = _level(client.level, suspicion)

@@ -61,89 +61,77 @@ class Allowance:
     failing: Rate
 
 
-@frozen
 class Scope:
-    """
-    What an allowance is for: each client, or each network.
+    """What holds for each client, or for each network: an allowance, and a table of them."""
 
-    @ivar table: what is known of them.
-    @ivar key_bytes: how long the keys of the table are, by the length of the
-        prefixes, whose beginnings they are.
-    """
+    def __init__(self, allowance: Allowance, table: Clients, key_bytes: dict[int, int]) -> None:
+        """
+        @param key_bytes: how long the keys of the table are, by the length of
+            the prefixes, whose beginnings they are.
+        """
+        self._most = allowance.connections
+        self._connecting = allowance.connecting
+        self._asking = allowance.asking
+        self._failing = allowance.failing
+        self._table = table
+        self._key_bytes = key_bytes
 
-    allowance: Allowance
-    table: Clients
-    key_bytes: dict[int, int]
+    def find(self, prefix: bytes) -> Client:
+        """What is known of whoever has an address with this prefix."""
+        return self._table.find(prefix[: self._key_bytes[len(prefix)]])
 
-
-class Standing:
-    """What is known of one client, or one network, in its scope."""
-
-    __slots__ = ("_allowance", "_key", "_table", "known")
-
-    def __init__(self, scope: Scope, prefix: bytes) -> None:
-        self._allowance = scope.allowance
-        self._table = scope.table
-        self._key = prefix[: scope.key_bytes[len(prefix)]]
-        self.known = self._table.find(self._key)
-
-    def check(self, now: float, spotless: bool) -> None:
+    def check(self, known: Client, now: float, spotless: bool) -> None:
         """
         @param spotless: whether whoever connects is without a failure, so that
             others' do not count.
         @raise TurnedAway: if it may not connect now.
         """
-        known, allowance = self.known, self._allowance
-        if known.connections >= allowance.connections:
+        if known.connections >= self._most:
             raise TurnedAway("connections", 1)
         # A time that has passed says nothing, and is not worth a look.
-        if not spotless and (wait := allowance.failing.wait(known.failed, now)) > 0:
+        if not spotless and (wait := self._failing.wait(known.failed, now)) > 0:
             raise TurnedAway("failures", wait)
-        if known.connected > now and (wait := allowance.connecting.wait(known.connected, now)) > 0:
+        if known.connected > now and (wait := self._connecting.wait(known.connected, now)) > 0:
             raise TurnedAway("connection_rate", wait)
 
-    def enter(self, now: float) -> None:
+    def enter(self, known: Client, now: float) -> None:
         """It connects."""
-        self._table.connect(self._key, self.known)
-        self.known.connected = self._allowance.connecting.take(self.known.connected, now)
+        self._table.connect(known)
+        known.connected = self._connecting.take(known.connected, now)
 
-    def leave(self) -> None:
+    def leave(self, known: Client) -> None:
         """It has one connection less."""
-        self._table.disconnect(self._key, self.known)
+        self._table.disconnect(known)
 
-    def wait_to_ask(self, now: float) -> float:
+    def wait_to_ask(self, known: Client, now: float) -> float:
         """Seconds until it may ask for a challenge."""
-        due = self.known.asked
-        return self._allowance.asking.wait(due, now) if due > now else 0.0
+        return self._asking.wait(known.asked, now) if known.asked > now else 0.0
 
-    def ask(self, now: float) -> None:
+    def ask(self, known: Client, now: float) -> None:
         """It asks for a challenge."""
-        self.known.asked = self._allowance.asking.take(self.known.asked, now)
+        known.asked = self._asking.take(known.asked, now)
 
-    def fail(self, now: float) -> bool:
+    def fail(self, known: Client, now: float) -> bool:
         """It failed; say whether it had done so too often before."""
-        known, failing = self.known, self._allowance.failing
-        too_often = failing.wait(known.failed, now) > 0
-        known.failed = failing.take(known.failed, now)
+        too_often = self._failing.wait(known.failed, now) > 0
+        known.failed = self._failing.take(known.failed, now)
         return too_often
 
 
 class Visitor:
     """
-    Whose connection one is. Nothing limits one without a standing: its
+    Whose connection one is. Nothing limits one of whom nothing is known: its
     address is allowed whatever it does, or it has none.
 
     @ivar address: packed; empty where there is none.
-    @ivar standings: the client's own, and then its network's.
-    @ivar client: what is known of the client.
+    @ivar known: what is known of the client, and then of its network, each in its scope.
     """
 
-    __slots__ = ("address", "client", "standings")
+    __slots__ = ("address", "known")
 
-    def __init__(self, address: bytes, standings: tuple[Standing, ...] = ()) -> None:
+    def __init__(self, address: bytes, known: tuple[tuple[Scope, Client], ...] = ()) -> None:
         self.address = address
-        self.standings = standings
-        self.client: Client | None = standings[0].known if standings else None
+        self.known = known
 
 
 @frozen
@@ -190,18 +178,18 @@ class Guard:
             raise TurnedAway("denied", 0)
         if prefix == UNBOUND or address in self.lists.allow:
             return Visitor(address)
-        standings = tuple([Standing(scope, prefix) for scope in self._scopes])
-        spotless = not standings or standings[0].known.failed <= now
-        for standing in standings:
-            standing.check(now, spotless)
-        for standing in standings:
-            standing.enter(now)
-        return Visitor(address, standings)
+        known = tuple([(scope, scope.find(prefix)) for scope in self._scopes])
+        spotless = not known or known[0][1].failed <= now
+        for scope, each in known:
+            scope.check(each, now, spotless)
+        for scope, each in known:
+            scope.enter(each, now)
+        return Visitor(address, known)
 
     def leave(self, visitor: Visitor) -> None:
         """The connection of somebody admitted was lost."""
-        for standing in visitor.standings:
-            standing.leave()
+        for scope, known in visitor.known:
+            scope.leave(known)
 
     def ask(self, visitor: Visitor, now: float) -> int:
         """
@@ -212,19 +200,18 @@ class Guard:
             not count, and C{retry_after} says when one will be taken.
         """
         refusal: type[RateLimited] = RateLimited
-        for standing in visitor.standings:
-            if (wait := standing.wait_to_ask(now)) > 0:
+        for scope, known in visitor.known:
+            if (wait := scope.wait_to_ask(known, now)) > 0:
                 raise refusal(retry_after=round(wait, 3))
             refusal = NetworkLimited
-        for standing in visitor.standings:
-            standing.ask(now)
-        client = visitor.client
-        return 0 if client is None else conduct.suspect(client, now)
+        for scope, known in visitor.known:
+            scope.ask(known, now)
+        return conduct.suspect(visitor.known[0][1], now) if visitor.known else 0
 
     def redeemed(self, visitor: Visitor, now: float) -> None:
         """Somebody redeemed a challenge."""
-        if visitor.client is not None:
-            conduct.trust(visitor.client, now)
+        if visitor.known:
+            conduct.trust(visitor.known[0][1], now)
 
     def failed(self, visitor: Visitor, now: float) -> bool:
         """
@@ -232,7 +219,7 @@ class Guard:
 
         @return: whether that is more than they may, and so not worth an answer.
         """
-        if visitor.client is not None:
-            conduct.suspect(visitor.client, now)
-        too_often = [standing.fail(now) for standing in visitor.standings]
+        if visitor.known:
+            conduct.suspect(visitor.known[0][1], now)
+        too_often = [scope.fail(known, now) for scope, known in visitor.known]
         return any(too_often)

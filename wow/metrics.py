@@ -159,9 +159,10 @@ class Metrics:
         self.networks = self._gauge("networks", "Networks that something is known of.")
 
     def _quotes(self) -> None:
-        self.quotes_taken = self._counter(
+        taken = self._counter(
             "quotes_taken", "Quotes taken from the pool for a solution, by source.", "source"
         )
+        self.quotes_taken = lambda source: self._tally(taken.labels(source))
         self.quotes_pooled = self._gauge("quotes_pooled", "Quotes in the pool not yet taken.")
         self.quote_fetches = self._counter(
             "quote_fetches", "Attempts to fetch quotes, by source and outcome.", "source", "outcome"

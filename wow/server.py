@@ -24,6 +24,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from wow import wire
+from wow.deadlines import Deadlines
 from wow.errors import Busy, FrameTooLarge, Internal, Refused, ShuttingDown, TimedOut
 from wow.guard import Guard, Lists, Reason, TurnedAway, Visitor
 from wow.metrics import Metrics
@@ -119,7 +120,7 @@ class GateProtocol(Int32StringReceiver, TimeoutMixin):
         self.heard = now
         self.MAX_LENGTH = gate.limits.max_frame
         self._frames_left = 2 * gate.limits.exchanges
-        self.callLater = gate.clock.callLater  # type: ignore[method-assign, assignment]
+        self.callLater = gate.deadlines.callLater  # type: ignore[method-assign]
 
     # What happens to the connection.
 
@@ -172,20 +173,14 @@ class GateProtocol(Int32StringReceiver, TimeoutMixin):
     def _expect(self, within: float, now: float) -> None:
         """Set the deadline for the next complete frame."""
         self._deadline = min(now + within, self._ends)
-        # A timer costs more than a look at the clock when it fires. So it is
+        # To move it costs more than a look at the clock when it fires. So it is
         # left to fire too early, and moved only where it would be too late.
         if self._deadline < self._fires:
             self._arm(now)
 
     def _arm(self, now: float) -> None:
         self._fires = self._deadline
-        self._set_timer(max(0, self._deadline - now))
-
-    def _set_timer(self, seconds: float) -> None:
-        # Made anew: to move a timer to an earlier time, Twisted looks through
-        # all that there are, those of ten thousand connections.
-        self.setTimeout(None)
-        self.setTimeout(seconds)
+        self.setTimeout(max(0, self._deadline - now))
 
     def drain(self) -> None:
         """Close once the exchange under way, if any, is finished."""
@@ -286,7 +281,7 @@ class GateProtocol(Int32StringReceiver, TimeoutMixin):
                 issued.text,
                 issued.price.rounds,
                 issued.price.round_effort,
-                f"{issued.target:016x}",
+                issued.price.target,
                 issued.expires_in,
             ),
             gate.metrics.issue_duration,
@@ -387,7 +382,7 @@ class GateProtocol(Int32StringReceiver, TimeoutMixin):
         if not self._unbuffered:
             self.transport.unregisterProducer()
         self.transport.loseConnection()
-        self._set_timer(self._limits.linger)
+        self.setTimeout(self._limits.linger)
 
     def hang_up(self) -> None:
         """Reset the connection, without a word."""
@@ -429,6 +424,7 @@ class Gate(Factory):
         self.guard = guard
         self.seats = seats
         self.turns = Turns(clock)
+        self.deadlines = Deadlines(clock)
         self.limits = limits
         self.clock = clock
         self.metrics = metrics

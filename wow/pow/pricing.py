@@ -28,11 +28,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from attrs import frozen
+from attrs import field, frozen
 from structlog.typing import FilteringBoundLogger
 from twisted.application.service import Service
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
+
+from wow.pow.work import target
 
 LEVELS = 10
 """The price is doubled for one client no more often than this."""
@@ -64,15 +66,19 @@ class Price:
     @ivar rounds: 1 to 64 puzzles; more of them narrow the spread of the time
         it takes to solve all.
     @ivar round_effort: expected hashes for one of them.
+    @ivar effort: expected hashes for the whole challenge.
+    @ivar target: the largest first 8 bytes of a digest that solve a round, in hex.
     """
 
     rounds: int
     round_effort: int
+    effort: int = field(init=False, eq=False)
+    target: str = field(init=False, eq=False)
 
-    @property
-    def effort(self) -> int:
-        """Expected hashes for the whole challenge."""
-        return self.rounds * self.round_effort
+    def __attrs_post_init__(self) -> None:
+        # Once for a price, of which many challenges are made.
+        object.__setattr__(self, "effort", self.rounds * self.round_effort)
+        object.__setattr__(self, "target", f"{target(self.round_effort):016x}")
 
     @classmethod
     def of(cls, effort: int, rounds: int) -> Price:

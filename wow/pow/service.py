@@ -8,7 +8,6 @@ the resource handed out.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -18,6 +17,7 @@ from wow import errors
 from wow.metrics import Tally
 from wow.pow.keys import KeyRing
 from wow.pow.pricing import Price, Pricing
+from wow.pow.random_ids import RandomIds
 from wow.pow.resource import IProtectedResource
 from wow.pow.spent import ISpentStore
 from wow.pow.token import UNBOUND, Token, open_sealed, seal
@@ -34,7 +34,6 @@ class Issued(NamedTuple):
 
     text: str
     price: Price
-    target: int
     expires_in: float
 
 
@@ -67,6 +66,7 @@ class ProofOfWork:
         self._keys = keys
         self._pricing = pricing
         self._ttl_ms = ttl_ms
+        self._expires_in = ttl_ms / 1000
         self._skew_ms = skew_ms
         self._bind_clients = bind_clients
         self._spent = spent
@@ -74,6 +74,7 @@ class ProofOfWork:
         self._now_ms = now_ms
         self._effort_asked = effort_asked
         self._effort_paid = effort_paid
+        self._ids = RandomIds()
 
     def issue(self, client: bytes, resource: str, level: int = 0) -> Issued:
         """
@@ -86,21 +87,16 @@ class ProofOfWork:
         if resource not in self._resources:
             raise errors.UnknownResource
         price = self._pricing.price(level)
-        text = seal(
-            Token(price.rounds, price.round_effort, self._expiry_ms(), os.urandom(16), resource),
-            self._keys,
-            self._binding(client),
-        )
+        token = Token(price.rounds, price.round_effort, self._expiry_ms(), self._ids(), resource)
+        text = seal(token, self._keys, client if self._bind_clients else UNBOUND)
         self._effort_asked.count += price.effort
-        return Issued(text, price, target(price.round_effort), self._ttl_ms / 1000)
-
-    def _binding(self, client: bytes) -> bytes:
-        return client if self._bind_clients else UNBOUND
+        return Issued(text, price, self._expires_in)
 
     def _expiry_ms(self) -> int:
         # Above the mark even when the clock was set back, so that a store
         # that remembers a later time does not refuse every new token.
-        return max(self._now_ms() + self._ttl_ms, self._spent.mark + 1)
+        expiry_ms, mark = self._now_ms() + self._ttl_ms, self._spent.mark
+        return expiry_ms if expiry_ms > mark else mark + 1
 
     def redeem(self, client: bytes, text: str, nonces: Sequence[int]) -> Any | Deferred[Any]:
         """
@@ -118,7 +114,7 @@ class ProofOfWork:
         @raise errors.Unavailable: if the resource or the store is; the token is not spent.
         @raise errors.Replayed: if the token was spent before.
         """
-        token = open_sealed(text, self._keys, self._binding(client))
+        token = open_sealed(text, self._keys, client if self._bind_clients else UNBOUND)
         if self._now_ms() > token.expiry_ms + self._skew_ms:
             raise errors.Expired
         if len(nonces) != token.rounds or not check(text, nonces, target(token.round_effort)):

@@ -8,7 +8,7 @@ behind its back.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from itertools import takewhile
 from typing import Any
 
@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from wow import errors
+from wow.metrics import Tally
 from wow.pow.resource import IProtectedResource
 from wow.quotes.breaker import Breaker, State
 from wow.quotes.interfaces import IQuoteSource, SourceFailed
@@ -84,14 +85,14 @@ class QuoteService(Service):
         pool_size: int,
         clock: IReactorTime,
         log: FilteringBoundLogger,
-        served: Counter,
+        served: Callable[[str], Tally],
         pooled: Gauge,
         fetches: Counter,
     ) -> None:
         """
         @param supplies: in the order in which to ask them, under different names.
         @param pool_size: quotes kept to be served, and as many to be repeated.
-        @param served: counts quotes handed out, by C{source}.
+        @param served: gives what counts quotes handed out, for a source.
         @param pooled: shows the number of fresh quotes.
         @param fetches: counts attempts, by C{source} and C{outcome}.
         """
@@ -101,7 +102,7 @@ class QuoteService(Service):
         self._log = log
         self._fetches = fetches
         names = [supply.source.name for supply in self._supplies]
-        self._count = {name: served.labels(name).inc for name in names}
+        self._taken = {name: served(name) for name in names}
         self._errors: dict[str, str] = {}
         self._fresh: deque[Quote] = deque()
         self._served: deque[Quote] = deque(maxlen=pool_size)
@@ -146,7 +147,7 @@ class QuoteService(Service):
             return self._repeat()
         quote = fresh.popleft()
         self._served.append(quote)
-        self._count[quote.source]()
+        self._taken[quote.source].count += 1
         # Only in passing: while no source answers, the clock asks, not the crowd.
         if len(fresh) == self._low_water:
             self._refill()
@@ -158,7 +159,7 @@ class QuoteService(Service):
             raise errors.Unavailable(retry_after=max(_TICK, rest))
         quote = self._served[0]
         self._served.rotate(-1)
-        self._count[quote.source]()
+        self._taken[quote.source].count += 1
         return quote
 
     # What an operator sees

@@ -12,10 +12,10 @@ from wow.clients import Client, Clients
 def visit(clients: Clients, prefix: bytes, **known: float) -> Client:
     """Connect, do something to be known for, and be gone again."""
     client = clients.find(prefix)
-    clients.connect(prefix, client)
+    clients.connect(client)
     for name, value in known.items():
         setattr(client, name, value)
-    clients.disconnect(prefix, client)
+    clients.disconnect(client)
     return client
 
 
@@ -33,15 +33,15 @@ class Table(SynchronousTestCase):
     def test_connections_are_counted(self) -> None:
         clients = Clients(10)
         client = clients.find(b"busy")
-        clients.connect(b"busy", client)
-        clients.connect(b"busy", clients.find(b"busy"))
+        clients.connect(client)
+        clients.connect(clients.find(b"busy"))
         self.assertEqual(client.connections, 2)
-        clients.disconnect(b"busy", client)
+        clients.disconnect(client)
         self.assertEqual(clients.find(b"busy").connections, 1)
 
     def test_who_is_connected_counts_too(self) -> None:
         clients = Clients(10)
-        clients.connect(b"here", clients.find(b"here"))
+        clients.connect(clients.find(b"here"))
         visit(clients, b"gone")
         self.assertEqual(len(clients), 2)
 
@@ -54,9 +54,9 @@ class Table(SynchronousTestCase):
     def test_who_is_connected_is_never_forgotten(self) -> None:
         clients = Clients(1)
         client = clients.find(b"here")
-        clients.connect(b"here", client)
-        clients.connect(b"here", client)
-        clients.disconnect(b"here", client)
+        clients.connect(client)
+        clients.connect(client)
+        clients.disconnect(client)
         for number in range(100):
             visit(clients, b"%d" % number)
         self.assertIs(clients.find(b"here"), client)
@@ -109,10 +109,10 @@ class Table(SynchronousTestCase):
             client = clients.find(prefix)
             self.assertEqual(client.connections, open_connections.get(prefix, 0))
             if comes:
-                clients.connect(prefix, client)
+                clients.connect(client)
                 open_connections[prefix] = client.connections
             elif client.connections:
-                clients.disconnect(prefix, client)
+                clients.disconnect(client)
                 open_connections[prefix] = client.connections
             connected = sum(1 for count in open_connections.values() if count)
             self.assertLessEqual(len(clients), 5 + connected)

@@ -98,7 +98,7 @@ class Issuing(Gated):
         issued = self.gate().issue(ALICE, "quote")
         self.assertEqual(issued.price, Price(4, 16))
         self.assertEqual(issued.price.effort, 64)
-        self.assertEqual(f"{issued.target:016x}", "0fffffffffffffff")
+        self.assertEqual(issued.price.target, "0fffffffffffffff")
         self.assertEqual(issued.expires_in, 60.0)
 
     def test_price_is_in_the_token(self) -> None:

@@ -17,6 +17,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from wow import errors
+from wow.metrics import Tallies
 from wow.pow.resource import IProtectedResource
 from wow.quotes.breaker import Breaker
 from wow.quotes.interfaces import IQuoteSource, SourceFailed
@@ -48,7 +49,9 @@ class Case(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.registry = CollectorRegistry()
-        self.served = Counter("served", "", ["source"], registry=self.registry)
+        served = Counter("served", "", ["source"], registry=self.registry)
+        self.tallies = Tallies(self.registry)
+        self.served = lambda source: self.tallies(served.labels(source))
         self.pooled = Gauge("pooled", "", registry=self.registry)
         self.fetches = Counter("fetches", "", ["source", "outcome"], registry=self.registry)
         self.capture = LogCapture()

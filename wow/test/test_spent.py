@@ -251,6 +251,7 @@ class LmdbStore(StoreConformance, SynchronousTestCase):
         self.assertIs(self.spend(store, token), True)
         shutil.rmtree(directory)
         away.rename(directory)
+        self.now += 1
         self.assertIs(self.spend(store, token), Expired)
 
     def test_lock_file_deleted_while_in_use(self) -> None:
