@@ -11,7 +11,7 @@ help:
 	@echo "make quote  ask the server for one, from another terminal"
 	@echo "make test   run the unit tests, then the system tests"
 	@echo "make check  lint and types"
-	@echo "make bench  CPU per exchange, against a bare loop"
+	@echo "make bench  CPU per exchange, against a bare loop and a Go server"
 	@echo "make attacks  every attack on a server of its own; writes docs/attacks.md (20 minutes)"
 	@echo "make clean  remove what the other commands made"
 
@@ -50,6 +50,7 @@ types: venv
 check: lint types
 
 bench: venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python -m bench.ratio
 
 attacks: venv

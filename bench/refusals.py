@@ -17,9 +17,9 @@ import time
 from collections.abc import Iterator
 from itertools import islice, repeat
 
-from bench import ratio
+from bench import servers
 from bench.load import REQUEST, framed
-from bench.ratio import Running
+from bench.servers import Server
 
 _AT_ONCE = 16
 _TOKEN = "A" * 98
@@ -61,7 +61,7 @@ def _sources() -> Iterator[str]:
 
 
 def measure(
-    server: Running, count: int, sources: Iterator[str], message: bytes
+    server: Server, count: int, sources: Iterator[str], message: bytes
 ) -> tuple[float, float]:
     """Microseconds of CPU for each, the server's and the sender's."""
     ours, theirs = time.process_time(), server.cpu()
@@ -76,7 +76,7 @@ def main() -> None:
     count = parser.parse_args().count
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[0]})
-    with ratio.wow(cores[-1], **_LIMITS) as server:
+    with servers.wow({cores[-1]}, **_LIMITS) as server:
         print(f"{'':32}{'server':>10}{'sender':>10}")
         for name, message in MESSAGES.items():
             _show(name, *measure(server, count, _sources(), message))

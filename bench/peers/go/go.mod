@@ -1,0 +1,3 @@
+module wow/bench/peer
+
+go 1.23
