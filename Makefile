@@ -4,14 +4,15 @@ PYTHON ?= python3
 BIN = .venv/bin
 CONFIG ?= etc/wow.yaml
 
-.PHONY: help venv run quote test lint types check bench attacks clean
+.PHONY: help venv run quote test lint types check bench soak attacks clean
 
 help:
 	@echo "make run    serve words of wisdom in the foreground (CONFIG=$(CONFIG))"
 	@echo "make quote  ask the server for one, from another terminal"
 	@echo "make test   run the unit tests, then the system tests"
 	@echo "make check  lint and types"
-	@echo "make bench  CPU per exchange, against a bare loop and a Go server"
+	@echo "make bench  what it costs, against targets and other servers; writes docs/performance.md (5 minutes)"
+	@echo "make soak   memory over an hour's worth of exchanges, into the same page (5 minutes)"
 	@echo "make attacks  every attack on a server of its own; writes docs/attacks.md (20 minutes)"
 	@echo "make clean  remove what the other commands made"
 
@@ -25,6 +26,11 @@ help:
 
 venv: .venv/stamp
 
+# Beside that, what only measuring needs, a Go compiler among it.
+.venv/bench-stamp: .venv/stamp
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@touch $@
+
 run: venv
 	$(BIN)/twistd --nodaemon --pidfile= wow --config $(CONFIG)
 
@@ -34,7 +40,7 @@ quote:
 	@$(BIN)/wow quote
 
 # Both, even if the first fails.
-test: venv
+test: .venv/bench-stamp
 	@status=0; \
 	echo $(BIN)/trial wow; $(BIN)/trial wow || status=1; \
 	echo $(BIN)/trial tests; $(BIN)/trial tests || status=1; \
@@ -49,12 +55,13 @@ types: venv
 
 check: lint types
 
-bench: venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
-	$(BIN)/python -m bench.ratio
+bench: .venv/bench-stamp
+	$(BIN)/python -m bench all --out docs
 
-attacks: venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+soak: .venv/bench-stamp
+	$(BIN)/python -m bench soak --out docs
+
+attacks: .venv/bench-stamp
 	$(BIN)/python -m bench.attacks all
 
 clean:

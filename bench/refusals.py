@@ -17,16 +17,17 @@ import time
 from collections.abc import Iterator
 from itertools import islice, repeat
 
-from bench import servers
-from bench.load import REQUEST, framed
+from bench import servers, usage
+from bench.messages import framed
 from bench.servers import Server
+from bench.talk import REQUEST
 
 _AT_ONCE = 16
 _TOKEN = "A" * 98
 _SOLUTION = framed(b'{"type":"solution","challenge":"%b","nonces":[1]}' % _TOKEN.encode())
 
 MESSAGES = {
-    "served a challenge": framed(REQUEST),
+    "served a challenge": REQUEST,
     "malformed: not JSON": framed(b"x" * 100),
     "malformed: 4 KiB of brackets": framed(b"[" * 4096),
     "malformed: 4 KiB of digits": framed(b'{"type":"solution","nonces":[' + b"9" * 4066 + b"]"),
@@ -64,10 +65,12 @@ def measure(
     server: Server, count: int, sources: Iterator[str], message: bytes
 ) -> tuple[float, float]:
     """Microseconds of CPU for each, the server's and the sender's."""
-    ours, theirs = time.process_time(), server.cpu()
+    ours, theirs = time.process_time(), usage.cpu(server.pid)
     for _ in range(count // _AT_ONCE):
         _exchange(server.port, list(islice(sources, _AT_ONCE)), message)
-    return (server.cpu() - theirs) / count * 1e6, (time.process_time() - ours) / count * 1e6
+    return (usage.cpu(server.pid) - theirs) / count * 1e6, (
+        time.process_time() - ours
+    ) / count * 1e6
 
 
 def main() -> None:

@@ -11,12 +11,13 @@ import os
 import shutil
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO
+from typing import IO, Any
 
 from bench import usage
 
@@ -28,8 +29,10 @@ _HERE = Path(__file__).parent
 _SETTINGS = {
     "WOW_LISTEN": '["tcp:0:interface=127.0.0.1"]',
     "WOW_ADMIN__LISTEN": "tcp:0:interface=127.0.0.1",
+    # One hash a round, and the price may be as high as it likes to be.
     "WOW_POW__EFFORT": "8",
     "WOW_POW__ROUNDS": "8",
+    "WOW_POW__CEILING": "8",
     # All limits are in force, above what the load asks of them.
     "WOW_LIMITS__CONNECTION_RATE": "1000000",
     "WOW_LIMITS__CONNECTION_BURST": "1000000",
@@ -52,13 +55,16 @@ class Server:
         self.port = port
         self.admin = admin
 
-    def cpu(self) -> float:
-        """Seconds of CPU used so far, by all of its processes."""
-        return usage.cpu(self.pid)
-
     def memory(self) -> int:
         """Bytes resident that no file stands behind, of all of its processes."""
         return usage.memory(self.pid)
+
+    def metrics(self) -> dict[str, float]:
+        """Those of its metrics that have no labels, by name."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}/metrics") as answer:
+            lines = answer.read().decode().splitlines()
+        pairs = (line.split(" ") for line in lines if not line.startswith("#"))
+        return {name: float(value) for name, value in pairs if "{" not in name}
 
 
 @contextmanager
@@ -89,30 +95,43 @@ def _environment() -> dict[str, str]:
 
 
 @contextmanager
-def wow(cores: Cores, **environ: str) -> Iterator[Server]:
+def starting_wow(cores: Cores, **environ: str) -> Iterator[tuple[int, IO[str]]]:
     """
-    This server, all of it, with the limits out of the way.
+    This server, all of it, with the limits out of the way, from the moment that it is run.
 
     @param environ: settings beside the usual ones.
+    @return: its process and its log.
     """
     twistd = str(Path(sys.executable).parent / "twistd")
     command = [twistd, "--nodaemon", "--pidfile=", "wow"]
     with (
         TemporaryDirectory() as directory,
-        _started(command, directory, cores, {**_SETTINGS, **environ}) as (pid, output),
+        _started(command, directory, cores, {**_SETTINGS, **environ}) as started,
     ):
-        ports = _await_ports(output)
-        yield Server(pid, ports[-1], ports[0])
+        yield started
 
 
-def _await_ports(output: IO[str]) -> list[int]:
-    ports = []
-    for line in output:
+@contextmanager
+def wow(cores: Cores, **environ: str) -> Iterator[Server]:
+    """The same, once it serves."""
+    with starting_wow(cores, **environ) as (pid, log):
+        ports = [event["port"] for event in _until("started", log) if event["event"] == "listening"]
+        yield Server(pid, int(ports[-1]), int(ports[0]))
+
+
+def admin_port(log: IO[str]) -> int:
+    """Read a log until it says where operators look."""
+    *_, event = _until("listening", log)
+    return int(event["port"])
+
+
+def _until(name: str, log: IO[str]) -> Iterator[dict[str, Any]]:
+    """The events of a log, the first of a name being the last of them."""
+    for line in log:
         event = json.loads(line)
-        if event["event"] == "listening":
-            ports.append(int(event["port"]))
-        if event["event"] == "started":
-            return ports
+        yield event
+        if event["event"] == name:
+            return
     raise RuntimeError("wow did not start; what it said stands above")
 
 
@@ -126,11 +145,11 @@ def bare(cores: Cores) -> Iterator[Server]:
 
 
 @contextmanager
-def go(cores: Cores) -> Iterator[Server]:
+def go(cores: Cores, *arguments: str) -> Iterator[Server]:
     """The same protocol in plain Go."""
     with TemporaryDirectory() as directory:
         built = build_go(Path(directory))
-        with _started([str(built)], directory, cores, {}) as (pid, output):
+        with _started([str(built), *arguments], directory, cores, {}) as (pid, output):
             yield Server(pid, int(output.readline()))
 
 

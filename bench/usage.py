@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 _PROC = Path("/proc")
@@ -16,14 +17,17 @@ def cpu(pid: int) -> float:
 
     All threads count, those that have ended too. Of a child that has ended
     nothing is known any more, and its part is gone.
+
+    @raise OSError: if there is no such process.
     """
-    return sum(time.clock_gettime(_cpu_clock(each)) for each in family(pid))
+    return _summed(_cpu, pid)
 
 
-def _cpu_clock(pid: int) -> int:
-    # What clock_getcpuclockid(3) gives: the scheduler's own account of a
-    # process, in nanoseconds. /proc/PID/schedstat tells of one thread.
-    return ~pid << 3 | 2
+def _cpu(pid: int) -> float:
+    # The clock that clock_getcpuclockid(3) gives: the scheduler's own account
+    # of a process. /proc/PID/schedstat tells of one thread, /proc/PID/stat in
+    # hundredths of a second.
+    return time.clock_gettime(~pid << 3 | 2)
 
 
 def memory(pid: int) -> int:
@@ -32,13 +36,25 @@ def memory(pid: int) -> int:
 
     The files of the spent store are mapped, but the kernel can drop their
     pages when it likes.
+
+    @raise OSError: if there is no such process.
     """
-    return sum(_anonymous(each) for each in family(pid))
+    return int(_summed(_anonymous, pid))
 
 
 def _anonymous(pid: int) -> int:
     _, resident, of_files, *_ = map(int, (_PROC / str(pid) / "statm").read_text().split())
     return (resident - of_files) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _summed(read: Callable[[int], float], pid: int) -> float:
+    parent, *others = family(pid)
+    total = read(parent)
+    for each in others:
+        # One may have ended in the meantime.
+        with suppress(OSError):
+            total += read(each)
+    return total
 
 
 def family(pid: int) -> list[int]:

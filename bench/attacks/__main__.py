@@ -12,7 +12,7 @@ from bench.attacks import report
 from bench.attacks.arena import Phases, stage
 from bench.attacks.kinds import ALL
 from bench.attacks.results import Result, summarize
-from bench.attacks.sockets import raise_file_limit
+from bench.sockets import raise_file_limit
 
 _EVERY_ONE = "all"
 

@@ -13,8 +13,8 @@ import sys
 from time import monotonic
 
 from bench.attacks.kinds import ALL
-from bench.attacks.sockets import raise_file_limit
 from bench.attacks.swarm import Swarm
+from bench.sockets import raise_file_limit
 
 
 def main(name: str, port: int, seconds: float) -> None:

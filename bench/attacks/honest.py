@@ -22,9 +22,9 @@ from dataclasses import asdict, dataclass
 from random import Random
 from time import monotonic
 
-from bench.attacks import messages
+from bench import messages
 from bench.attacks.puzzle import Puzzle
-from bench.attacks.sockets import begin
+from bench.sockets import begin
 
 CLIENTS = 20
 _TRIES = 3

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.attacks import messages
+from bench import messages
 from wow.pow.work import search, target
 
 

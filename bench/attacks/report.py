@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from bench import page
 from bench.attacks.kinds import ALL
 from bench.attacks.results import Result
 
@@ -167,20 +168,11 @@ def keep(results: Iterable[Result], directory: Path) -> None:
     # A line an attack, so that a change of one is seen as such.
     lines = [f"{json.dumps(name)}: {_compact(result)}" for name, result in ordered.items()]
     place.write_text("{\n" + ",\n".join(lines) + "\n}\n")
-    _write_page(ordered.values(), directory / "attacks.md")
+    page.replace(directory / "attacks.md", _BEGIN, _END, _markdown(ordered.values()), _SKELETON)
 
 
 def _compact(result: Result) -> str:
     return json.dumps(result, separators=(",", ":"))
-
-
-def _write_page(results: Iterable[Result], page: Path) -> None:
-    text = page.read_text() if page.exists() else _SKELETON
-    before, _, rest = text.partition(_BEGIN)
-    _, found, after = rest.partition(_END)
-    if not found:
-        raise ValueError(f"{page} lacks the lines between which the table stands")
-    page.write_text("\n".join([before + _BEGIN, "", *_markdown(results), "", _END + after]))
 
 
 def _markdown(results: Iterable[Result]) -> Iterator[str]:

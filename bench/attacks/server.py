@@ -8,12 +8,14 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic, sleep
 
 import yaml
+
+from bench import usage
 
 _START = 20.0
 """Seconds in which it must have started."""
@@ -31,31 +33,22 @@ _SETTINGS = {
 
 
 class Process:
-    """What a process uses."""
+    """What a process, with those that it started, uses: nothing, once it has ended."""
 
     def __init__(self, pid: int) -> None:
-        self._place = Path(f"/proc/{pid}")
+        self._pid = pid
 
     def cpu(self) -> float:
-        """Seconds of CPU that all its threads used so far; what it was, once it has ended: 0."""
-        used = 0
-        for thread in self._place.glob("task/*/schedstat"):
-            try:
-                used += int(thread.read_text().split()[0])
-            except OSError:
-                continue
-        return used / 1e9
+        """Seconds of CPU used so far."""
+        with suppress(OSError):
+            return usage.cpu(self._pid)
+        return 0.0
 
     def memory(self) -> float:
-        """
-        MiB resident that no file stands behind. The files of the spent store
-        are mapped, but the kernel can drop their pages when it likes.
-        """
-        try:
-            _, resident, of_files, *_ = map(int, (self._place / "statm").read_text().split())
-        except OSError:
-            return 0.0
-        return (resident - of_files) * os.sysconf("SC_PAGE_SIZE") / 2**20
+        """MiB resident that no file stands behind."""
+        with suppress(OSError):
+            return usage.memory(self._pid) / 2**20
+        return 0.0
 
 
 class Server(Process):

@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator
 from itertools import count, cycle
 from time import monotonic
 
-from bench.attacks import messages
+from bench import messages
 from bench.attacks.puzzle import Puzzle
-from bench.attacks.sockets import begin
+from bench.sockets import begin
 
 _TICK = 0.5
 """Seconds between two entries of the timeline."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import cycle
 from random import Random
 
-from bench.attacks import messages
+from bench import messages
 from bench.attacks.attack import Attack
 from bench.attacks.swarm import AGAIN, Link, Swarm
 

@@ -9,7 +9,7 @@ from itertools import cycle
 from random import Random
 from time import monotonic
 
-from bench.attacks import messages
+from bench import messages
 from bench.attacks.attack import Attack
 from bench.attacks.puzzle import Puzzle
 from bench.attacks.swarm import AGAIN, Link, Swarm

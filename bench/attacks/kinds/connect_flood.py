@@ -5,10 +5,10 @@ from __future__ import annotations
 import socket
 from collections import deque
 
-from bench.attacks import messages
+from bench import messages
 from bench.attacks.attack import Attack
-from bench.attacks.sockets import begin
 from bench.attacks.swarm import Swarm
+from bench.sockets import begin
 
 _ABANDONED = 2000
 """Connections that are left alone before they are reset."""

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from time import monotonic
 
-from bench.attacks import messages
+from bench import messages
 from bench.attacks.puzzle import Puzzle
 from bench.attacks.swarm import AGAIN, Link, Swarm
 

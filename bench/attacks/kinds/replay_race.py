@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from time import monotonic
 
-from bench.attacks import messages
+from bench import messages
 from bench.attacks.attack import Attack
 from bench.attacks.puzzle import Puzzle
 from bench.attacks.swarm import Link, Swarm

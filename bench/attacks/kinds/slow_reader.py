@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.attacks import messages
+from bench import messages
 from bench.attacks.attack import Attack
 from bench.attacks.swarm import AGAIN, Link, Swarm
 

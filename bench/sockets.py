@@ -6,6 +6,7 @@ import errno
 import resource
 import socket
 import struct
+from collections.abc import Iterator
 
 _RESET = struct.pack("ii", 1, 0)
 # From Linux's <linux/in.h>; the socket module lacks it before Python 3.12.
@@ -44,6 +45,13 @@ def begin(
     return made
 
 
+def addresses() -> Iterator[str]:
+    """Addresses of loopback, so many that what is limited for each of them is out of the way."""
+    while True:
+        for number in range(60_000):
+            yield f"127.0.{1 + number // 250}.{1 + number % 250}"
+
+
 def raise_file_limit() -> int:
     """
     Let this process, and those that it will start, open as many files as they may.
@@ -53,3 +61,18 @@ def raise_file_limit() -> int:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard
+
+
+def need_files(count: int) -> None:
+    """
+    Let this process, and those that it will start, open so many files.
+
+    @raise OSError: if they must not.
+    """
+    most = raise_file_limit()
+    if most < count:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (count, count))
+        except ValueError:
+            text = f"{count} files must be open at a time, and {most} may be: ulimit -Hn {count}"
+            raise OSError(errno.EMFILE, text) from None

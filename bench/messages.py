@@ -1,4 +1,4 @@
-"""The bytes that travel, made and read at the least cost: an attacker's view of the protocol."""
+"""The bytes that travel, made and read at the least cost: what loads and attacks are made of."""
 
 from __future__ import annotations
 

@@ -1,0 +1,113 @@
+"""
+Whether memory grows with the number of exchanges: as many as a busy hour has, one after the other.
+
+What counts is how many there are, so they are made as fast as the server
+takes them. Challenges live for so short a time that most of them are purged
+from the spent store on the way.
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from time import monotonic
+
+from bench import latency, servers
+from bench.arguments import above_zero, whole
+from bench.cases.case import Case, Result, Row, at_most
+from bench.cost import Load, measure
+from bench.servers import Server
+
+_AN_HOUR = 500 * 3600
+"""Exchanges: five hundred a second, more than most servers see."""
+
+_PER_CONNECTION = 10
+_TARGET = 1.0
+
+
+def _arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--exchanges", type=whole, default=_AN_HOUR, help="in all")
+    parser.add_argument("--samples", type=whole, default=120, help="looks at the memory")
+    parser.add_argument("--ttl", type=above_zero, default=20.0, help="life of a challenge, seconds")
+
+
+def _measure(options: Namespace, core: int) -> Result:
+    load = Load(max(1, options.exchanges // options.samples), _PER_CONNECTION)
+    with servers.wow({core}, WOW_POW__TTL=str(options.ttl)) as server:
+        began = monotonic()
+        samples = [_look(server, load) for _ in range(options.samples)]
+        took = monotonic() - began
+    return {
+        "exchanges": load.exchanges * options.samples,
+        "seconds": took,
+        "ttl_seconds": options.ttl,
+        "refused": sum(sample["refused"] for sample in samples),
+        "growth_percent": _growth([sample["mib"] for sample in samples]),
+        "samples": samples,
+    }
+
+
+def _look(server: Server, load: Load) -> Result:
+    outcome, cost = measure(load, server.port, server.pid)
+    return {
+        "mib": server.memory() / 2**20,
+        "spent": server.metrics()["wow_spent_entries"],
+        "us": cost.us,
+        "ms_p99": latency.percentiles(outcome.latencies, [99])["99"] / 1000,
+        "refused": sum(outcome.refused.values()),
+    }
+
+
+def _growth(readings: Sequence[float]) -> float:
+    """By how many percent the most of the last quarter is above the most of the third."""
+    quarter = max(1, len(readings) // 4)
+    third, last = readings[-2 * quarter : -quarter], readings[-quarter:]
+    return 100 * (max(last) / max(third or last) - 1)
+
+
+def _rows(result: Result) -> Iterator[Row]:
+    samples = result["samples"]
+    memory = [sample["mib"] for sample in samples]
+    yield at_most(
+        f"memory after {result['exchanges']:,} exchanges: last quarter above the third",
+        result["growth_percent"],
+        _TARGET,
+        " %",
+    )
+    yield Row(
+        "- at the first look, at its peak, at the last",
+        f"{memory[0]:.1f}, {max(memory):.1f}, {memory[-1]:.1f} MiB",
+    )
+    yield Row(
+        "- challenges remembered as spent at the peak, at the last",
+        f"{max(sample['spent'] for sample in samples):,.0f}, {samples[-1]['spent']:,.0f}",
+    )
+    yield Row("- exchanges refused", str(result["refused"]), "", "0", result["refused"] == 0)
+
+
+def _draw(result: Result, path: Path) -> None:
+    from bench.plot import draw_course
+
+    samples = result["samples"]
+    step = result["exchanges"] / len(samples) / 1e6
+    draw_course(
+        [step * (1 + index) for index in range(len(samples))],
+        {
+            "memory, MiB": [sample["mib"] for sample in samples],
+            "spent challenges remembered": [sample["spent"] for sample in samples],
+            "CPU per exchange, us": [sample["us"] for sample in samples],
+        },
+        path,
+    )
+
+
+CASE = Case(
+    "soak",
+    "memory over as many exchanges as a busy hour has",
+    _arguments,
+    _measure,
+    _rows,
+    _draw,
+    long=True,
+)
