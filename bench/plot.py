@@ -76,6 +76,7 @@ def draw_costs(kinds: Mapping[str, Mapping[str, float]], path: Path) -> None:
         axes.bar_label(bars, fmt="%.0f", fontsize=8)
     middle = (len(names) - 1) / 2 / (len(names) + 1)
     axes.set_xticks([place + middle for place in range(len(kinds))], list(kinds))
+    axes.margins(y=0.12)
     axes.set_ylabel("CPU per exchange, us")
     axes.legend(fontsize=8)
     save(figure, path)

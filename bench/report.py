@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from bench import page
@@ -22,27 +22,38 @@ What wow costs, against its targets. `make bench` and `make soak` make the figur
 {_BEGIN}
 {_END}
 """
-_HEADINGS = ("what", "measured", "range", "target", "met")
+_WITH_TARGET = ("what", "measured", "range", "target", "met")
+_WITHOUT = ("what else was seen", "measured")
 
 
 def table(results: Mapping[str, Result]) -> str:
     """Results for the terminal."""
-    lines = [_HEADINGS, *(_cells(row) for row in _rows(results))]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(_HEADINGS))]
+    return "\n\n".join(_aligned(lines) for lines in _tables(results))
+
+
+def _aligned(lines: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(f"{cell:{width}}" for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     )
 
 
-def _rows(results: Mapping[str, Result]) -> Iterator[Row]:
-    for name, result in results.items():
-        yield from ALL[name].rows(result["figures"])
+def _tables(results: Mapping[str, Result]) -> Iterator[list[tuple[str, ...]]]:
+    """What has a target, and what has none, each below its headings; an empty one is left out."""
+    rows = [row for name, result in results.items() for row in ALL[name].rows(result["figures"])]
+    aimed = [
+        (row.what, row.measured, row.spread, row.target, _met(row)) for row in rows if row.target
+    ]
+    seen = [(row.what, row.measured) for row in rows if not row.target]
+    if aimed:
+        yield [_WITH_TARGET, *aimed]
+    if seen:
+        yield [_WITHOUT, *seen]
 
 
-def _cells(row: Row) -> tuple[str, ...]:
-    met = {True: "yes", False: "NO", None: ""}[row.met]
-    return row.what, row.measured, row.spread, row.target, met
+def _met(row: Row) -> str:
+    return "yes" if row.met else "NO"
 
 
 def keep(results: Results, directory: Path) -> None:
@@ -69,14 +80,12 @@ def _draw(name: str, result: Result, directory: Path) -> None:
 
 
 def _markdown(results: Results) -> Iterator[str]:
-    yield _line(_HEADINGS)
-    yield _line("---" for _ in _HEADINGS)
-    for row in _rows(results):
-        yield _line(_cells(row))
-    yield ""
+    for headings, *rows in _tables(results):
+        yield from map(_line, (headings, ["---"] * len(headings), *rows))
+        yield ""
     for machine in sorted({result["machine"] for result in results.values()}):
         names = [name for name, result in results.items() if result["machine"] == machine]
-        yield f"Measured ({', '.join(names)}) on {machine}."
+        yield f"{', '.join(names)}: on {machine}."
     for name in results:
         if ALL[name].draw is not None:
             yield ""

@@ -18,14 +18,15 @@ class Row:
     A line of a table.
 
     @ivar spread: the least and the most seen.
-    @ivar met: whether the target was; None where there is none.
+    @ivar target: what it should be, if there is such a thing.
+    @ivar met: whether it is.
     """
 
     what: str
     measured: str
     spread: str = ""
     target: str = ""
-    met: bool | None = None
+    met: bool = False
 
 
 @dataclass(frozen=True)

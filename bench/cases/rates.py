@@ -64,8 +64,8 @@ def _rows(result: Result) -> Iterator[Row]:
             shown = ", ".join(f"{times[each] / 1000:.2f}" for each in ("50", "99", "99.9"))
             refused = sum(outcome["refused"].values())
             yield Row(
-                f"{int(rate):,} exchanges a second: {name}, ms in which 50, 99, 99.9 % are served",
-                shown + (f"; {refused} refused" if refused else ""),
+                f"{int(rate):,} exchanges a second, {name}: 50, 99, 99.9 % served within",
+                f"{shown} ms" + (f"; {refused} refused" if refused else ""),
             )
 
 

@@ -69,21 +69,20 @@ def _growth(readings: Sequence[float]) -> float:
 def _rows(result: Result) -> Iterator[Row]:
     samples = result["samples"]
     memory = [sample["mib"] for sample in samples]
+    after = f"after {result['exchanges']:,} exchanges"
     yield at_most(
-        f"memory after {result['exchanges']:,} exchanges: last quarter above the third",
+        f"memory {after}: its most in the last quarter, above that in the third",
         result["growth_percent"],
         _TARGET,
         " %",
     )
+    yield Row(f"refused {after}", str(result["refused"]), "", "0", result["refused"] == 0)
     yield Row(
-        "- at the first look, at its peak, at the last",
+        f"memory {after}: first, most, last",
         f"{memory[0]:.1f}, {max(memory):.1f}, {memory[-1]:.1f} MiB",
     )
-    yield Row(
-        "- challenges remembered as spent at the peak, at the last",
-        f"{max(sample['spent'] for sample in samples):,.0f}, {samples[-1]['spent']:,.0f}",
-    )
-    yield Row("- exchanges refused", str(result["refused"]), "", "0", result["refused"] == 0)
+    spent = [sample["spent"] for sample in samples]
+    yield Row(f"remembered as spent {after}: most, last", f"{max(spent):,.0f}, {spent[-1]:,.0f}")
 
 
 def _draw(result: Result, path: Path) -> None:
