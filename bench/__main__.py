@@ -13,6 +13,7 @@ from bench.cases import ALL
 from bench.cases.case import Case, Result
 from bench.generator import Unfit
 from bench.report import Results
+from bench.servers import NotStarted
 
 _EVERY_ONE = "all"
 
@@ -42,13 +43,27 @@ def _common(parser: argparse.ArgumentParser) -> None:
 
 def main() -> None:
     options = _parse()
-    try:
-        results = _run(options, _take_cores())
-    except (Unfit, OSError) as failed:
-        sys.exit(str(failed))
+    core = _take_cores()
+    results: Results = {}
+    failed = False
+    for case, told in _wanted(options):
+        try:
+            results[case.name] = _measure(case, told, core)
+        except (NotStarted, Unfit, OSError) as why:
+            # What was measured before it is not lost by that, nor what comes after.
+            print(f"{case.name}: {why}", file=sys.stderr)
+            failed = True
     if options.out is not None:
         report.keep(results, options.out)
     print(json.dumps(results, indent=1) if options.json else report.table(results))
+    sys.exit(failed)
+
+
+def _wanted(options: argparse.Namespace) -> list[tuple[Case, argparse.Namespace]]:
+    """The cases to measure, and what each is told."""
+    if options.case != _EVERY_ONE:
+        return [(ALL[options.case], options)]
+    return [(case, _defaults(case)) for case in ALL.values() if not case.long]
 
 
 def _take_cores() -> int:
@@ -58,13 +73,6 @@ def _take_cores() -> int:
     if len(usable) == 1:
         print("The server shares its core with the load: figures mean little.", file=sys.stderr)
     return usable[-1]
-
-
-def _run(options: argparse.Namespace, core: int) -> Results:
-    if options.case != _EVERY_ONE:
-        return {options.case: _measure(ALL[options.case], options, core)}
-    short = (case for case in ALL.values() if not case.long)
-    return {case.name: _measure(case, _defaults(case), core) for case in short}
 
 
 def _measure(case: Case, options: argparse.Namespace, core: int) -> Result:

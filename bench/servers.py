@@ -42,6 +42,10 @@ _SETTINGS = {
 }
 
 
+class NotStarted(Exception):
+    """A server did not start; says what it said."""
+
+
 class Server:
     """
     A server that runs.
@@ -126,13 +130,26 @@ def admin_port(log: IO[str]) -> int:
 
 
 def _until(name: str, log: IO[str]) -> Iterator[dict[str, Any]]:
-    """The events of a log, the first of a name being the last of them."""
+    """
+    The events of a log, the first of a name being the last of them.
+
+    @raise NotStarted: if it ends before that.
+    """
+    said = []
     for line in log:
-        event = json.loads(line)
+        said.append(line)
+        event = _event(line)
         yield event
         if event["event"] == name:
             return
-    raise RuntimeError("wow did not start; what it said stands above")
+    raise NotStarted(f"wow did not start; it said: {''.join(said[-20:])}")
+
+
+def _event(line: str) -> dict[str, Any]:
+    try:
+        return dict(json.loads(line))
+    except ValueError:
+        return {"event": line}
 
 
 @contextmanager

@@ -23,7 +23,8 @@ def run(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         cwd=_PROJECT,
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        # The first to need the Go server waits for its library to be compiled.
+        timeout=3 * PATIENCE,
         check=False,
     )
 
@@ -88,6 +89,17 @@ class Refusals(SynchronousTestCase):
         ended = run("bench.refusals", "--count", "32")
         self.assertEqual((ended.returncode, ended.stderr), (0, ""))
         self.assertRegex(ended.stdout, r"(?m)^turned away +\d+\.\d us +\d+\.\d us$")
+
+
+class Workers(SynchronousTestCase):
+    def test_are_compared_by_what_they_would_serve_on_cores_of_their_own(self) -> None:
+        figures = {
+            "workers": 2,
+            "cost": {"one": {"us": 80.0}, "several": {"us": 84.0}},
+            "against": {"median": 1.05, "least": 1.0, "most": 1.25},
+        }
+        results = {"workers": {"machine": "", "figures": figures}}
+        self.assertRegex(report.table(results), r"1\.90 times one +1\.60 to 2\.00 +>= 1\.8 .*yes")
 
 
 class Table(SynchronousTestCase):

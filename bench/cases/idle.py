@@ -31,12 +31,20 @@ _WARM_UP = 2000
 
 
 def _arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--connections", type=whole, default=10_000, help="held open")
+    parser.add_argument(
+        "--connections",
+        type=whole,
+        metavar="N",
+        default=10_000,
+        help="held open (default: %(default)s)",
+    )
     parser.add_argument(
         "--settle",
         type=above_zero,
+        metavar="N",
         default=25.0,
-        help="seconds for which memory must not have moved (the server trims it each ten)",
+        help="seconds for which memory must not have moved; the server trims it each ten "
+        "(default: %(default)s)",
     )
 
 

@@ -25,11 +25,18 @@ def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--rates",
         type=whole,
+        metavar="N",
         nargs="+",
         default=[1000, 2000, 4000, 8000],
-        help="exchanges that begin in a second",
+        help="exchanges that begin in a second (default: %(default)s)",
     )
-    parser.add_argument("--seconds", type=above_zero, default=5.0, help="of each rate")
+    parser.add_argument(
+        "--seconds",
+        type=above_zero,
+        metavar="N",
+        default=5.0,
+        help="of each rate (default: %(default)s)",
+    )
 
 
 def _measure(options: Namespace, core: int) -> Result:

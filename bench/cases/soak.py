@@ -27,9 +27,27 @@ _TARGET = 1.0
 
 
 def _arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--exchanges", type=whole, default=_AN_HOUR, help="in all")
-    parser.add_argument("--samples", type=whole, default=120, help="looks at the memory")
-    parser.add_argument("--ttl", type=above_zero, default=20.0, help="life of a challenge, seconds")
+    parser.add_argument(
+        "--exchanges",
+        type=whole,
+        metavar="N",
+        default=_AN_HOUR,
+        help="in all (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--samples",
+        type=whole,
+        metavar="N",
+        default=120,
+        help="looks at the memory (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--ttl",
+        type=above_zero,
+        metavar="N",
+        default=20.0,
+        help="life of a challenge, seconds (default: %(default)s)",
+    )
 
 
 def _measure(options: Namespace, core: int) -> Result:

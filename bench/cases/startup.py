@@ -18,7 +18,13 @@ _TARGET = 1.0
 
 
 def _arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--times", type=whole, default=7, help="that it is started")
+    parser.add_argument(
+        "--times",
+        type=whole,
+        metavar="N",
+        default=7,
+        help="that it is started (default: %(default)s)",
+    )
 
 
 def _measure(options: Namespace, core: int) -> Result:

@@ -26,8 +26,20 @@ _TARGET = 1.8
 
 
 def _arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--exchanges", type=whole, default=4000, help="in each turn")
-    parser.add_argument("--rounds", type=whole, default=7, help="turns of each server")
+    parser.add_argument(
+        "--exchanges",
+        type=whole,
+        metavar="N",
+        default=4000,
+        help="in each turn (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--rounds",
+        type=whole,
+        metavar="N",
+        default=7,
+        help="turns of each server (default: %(default)s)",
+    )
 
 
 def _measure(options: Namespace, core: int) -> Result:
