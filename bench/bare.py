@@ -38,6 +38,40 @@ TTL_MS = 60_000
 QUOTE = Quote("The unexamined life is not worth living.", "Socrates", "collection")
 
 
+class Work:
+    """What each server must do for an exchange."""
+
+    def __init__(self, store: lmdb.Environment, host: str) -> None:
+        self._store = store
+        self._binding = b"\x04" + bytes(map(int, host.split(".")))
+
+    def answer(self, message: ClientMessage) -> Challenge | Quote:
+        return self._redeem(message) if isinstance(message, Solution) else self._issue()
+
+    def _issue(self) -> Challenge:
+        expiry = time.time_ns() // 1_000_000 + TTL_MS
+        head = HEAD.pack(1, 1, ROUNDS, 5, ROUND_EFFORT, b"key1", expiry, os.urandom(16))
+        payload = head + b"quote"
+        tag = hmac.digest(KEY, CONTEXT + payload + self._binding, "sha256")
+        token = urlsafe_b64encode(payload + tag).rstrip(b"=").decode()
+        return Challenge(token, ROUNDS, ROUND_EFFORT, f"{TARGET:016x}", 60.0)
+
+    def _redeem(self, solution: Solution) -> Quote:
+        token = solution.challenge
+        sealed = urlsafe_b64decode(token + "=" * (-len(token) % 4))
+        payload, tag = sealed[:-32], sealed[-32:]
+        expected = hmac.digest(KEY, CONTEXT + payload + self._binding, "sha256")
+        assert hmac.compare_digest(expected, tag)
+        expiry = HEAD.unpack_from(payload)[6]
+        assert time.time_ns() // 1_000_000 <= expiry
+        for index, nonce in enumerate(solution.nonces):
+            digest = sha256(f"{token}:{index}:{nonce}".encode()).digest()
+            assert int.from_bytes(digest[:8], "big") <= TARGET
+        with self._store.begin(write=True) as transaction:
+            assert transaction.put(payload[12:36], b"", overwrite=False)
+        return QUOTE
+
+
 class Bare(Int32StringReceiver):
     transport: Any
     MAX_LENGTH = 4096
@@ -48,38 +82,10 @@ class Bare(Int32StringReceiver):
         self.store = store
 
     def connectionMade(self) -> None:
-        self.binding = b"\x04" + bytes(map(int, self.transport.getPeer().host.split(".")))
+        self.work = Work(self.store, self.transport.getPeer().host)
 
     def stringReceived(self, frame: bytes) -> None:
-        message = self.decoder.decode(frame)
-        if isinstance(message, Solution):
-            answer: Challenge | Quote = self.redeem(message)
-        else:
-            answer = self.issue()
-        self.sendString(self.encoder.encode(answer))
-
-    def issue(self) -> Challenge:
-        expiry = time.time_ns() // 1_000_000 + TTL_MS
-        head = HEAD.pack(1, 1, ROUNDS, 5, ROUND_EFFORT, b"key1", expiry, os.urandom(16))
-        payload = head + b"quote"
-        tag = hmac.digest(KEY, CONTEXT + payload + self.binding, "sha256")
-        token = urlsafe_b64encode(payload + tag).rstrip(b"=").decode()
-        return Challenge(token, ROUNDS, ROUND_EFFORT, f"{TARGET:016x}", 60.0)
-
-    def redeem(self, solution: Solution) -> Quote:
-        token = solution.challenge
-        sealed = urlsafe_b64decode(token + "=" * (-len(token) % 4))
-        payload, tag = sealed[:-32], sealed[-32:]
-        expected = hmac.digest(KEY, CONTEXT + payload + self.binding, "sha256")
-        assert hmac.compare_digest(expected, tag)
-        expiry = HEAD.unpack_from(payload)[6]
-        assert time.time_ns() // 1_000_000 <= expiry
-        for index, nonce in enumerate(solution.nonces):
-            digest = sha256(f"{token}:{index}:{nonce}".encode()).digest()
-            assert int.from_bytes(digest[:8], "big") <= TARGET
-        with self.store.begin(write=True) as transaction:
-            assert transaction.put(payload[12:36], b"", overwrite=False)
-        return QUOTE
+        self.sendString(self.encoder.encode(self.work.answer(self.decoder.decode(frame))))
 
 
 class BareFactory(ServerFactory):

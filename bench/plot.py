@@ -12,7 +12,7 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
-COLOURS = {"wow": "#1f6fb4", "bare": "#8a8a8a", "go": "#2a9d8f"}
+COLOURS = {"wow": "#1f6fb4", "bare": "#8a8a8a", "raw": "#c9a227", "go": "#2a9d8f"}
 
 Percentiles = Mapping[str, float]
 """Microseconds, by the percentage as text."""

@@ -1,5 +1,5 @@
 """
-The servers that are compared: wow, the bare loop, and the same in Go.
+The servers that are compared: wow, loops with and without Twisted, and the same in Go.
 
 Each runs in a process, or several, of its own, pinned to a core.
 """
@@ -152,11 +152,20 @@ def _event(line: str) -> dict[str, Any]:
         return {"event": line}
 
 
-@contextmanager
-def bare(cores: Cores) -> Iterator[Server]:
+def bare(cores: Cores) -> AbstractContextManager[Server]:
     """The least that could do the work, with Twisted."""
+    return _module("bench.bare", cores)
+
+
+def raw(cores: Cores) -> AbstractContextManager[Server]:
+    """The least that could do the work, without Twisted."""
+    return _module("bench.raw", cores)
+
+
+@contextmanager
+def _module(name: str, cores: Cores) -> Iterator[Server]:
     with TemporaryDirectory() as directory:
-        command = [sys.executable, "-m", "bench.bare", directory]
+        command = [sys.executable, "-m", name, directory]
         with _started(command, directory, cores, {}) as (pid, output):
             yield Server(pid, int(output.readline()))
 
@@ -204,4 +213,4 @@ def go_environment() -> dict[str, str]:
     return {**os.environ, "GOTOOLCHAIN": "local", "GOPROXY": "off", "CGO_ENABLED": "0"}
 
 
-ALL: dict[str, Starter] = {"wow": wow, "bare": bare, "go": go}
+ALL: dict[str, Starter] = {"wow": wow, "bare": bare, "raw": raw, "go": go}

@@ -71,7 +71,7 @@ class Cases(SynchronousTestCase):
         figures = self.measure("rates", "--rates", "100", "200", "--seconds", "0.5")
         self.assertEqual(list(figures), ["100", "200"])
         for outcomes in figures.values():
-            self.assertEqual(set(outcomes), {"wow", "bare", "go"})
+            self.assertEqual(set(outcomes), {"wow", "bare", "raw", "go"})
             for outcome in outcomes.values():
                 self.assertEqual(outcome["refused"], {})
                 times = list(outcome["latency_us"].values())

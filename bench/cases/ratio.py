@@ -1,5 +1,5 @@
 """
-What an exchange costs wow, against a bare loop and the same protocol in Go.
+What an exchange costs wow, against bare loops and the same protocol in Go.
 
 All serve the same exchanges on the same core, by turns, while the load comes
 from another core. CPU, user and system, is the kernel's account. A ratio is
