@@ -61,12 +61,18 @@ class Entrance:
 
     def _answer(self) -> None:
         newcomers: Any = _accept(self._log, range(_AT_ONCE), self._listening, _reservedFD)
-        for accepted, client in newcomers:
-            try:
-                self._admit(accepted, client)
-            except Exception:
-                self._log.failure("Unhandled error")
-                _reset(accepted)
+        try:
+            for accepted, client in newcomers:
+                self._try_to_admit(accepted, client)
+        except OSError:
+            self._log.failure("Could not accept")
+
+    def _try_to_admit(self, accepted: socket.socket, client: Any) -> None:
+        try:
+            self._admit(accepted, client)
+        except Exception:
+            self._log.failure("Unhandled error")
+            _reset(accepted)
 
     def _admit(self, accepted: socket.socket, client: Any) -> None:
         # The name of a Unix socket's peer is a string, and empty.

@@ -158,6 +158,12 @@ class Accepting(Entering):
         self.come()
         self.assertEqual(len(self.factory.asked), 1)
 
+    def test_kernel_that_is_at_a_loss(self) -> None:
+        self.open()
+        self.listening.waiting = [OSError(5, "Input/output error")]
+        self.turn()
+        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
+
     def test_bug_is_told(self) -> None:
         self.patch(self.factory, "buildProtocol", lambda addr: 1 / 0)
         self.open()
