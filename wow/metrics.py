@@ -25,6 +25,7 @@ from prometheus_client.registry import Collector
 from wow import __version__
 from wow.errors import BY_CODE
 from wow.guard import REASONS
+from wow.proxy import REASONS as PROXY_REASONS
 from wow.spread import Spread, Spreads
 
 OK = "ok"
@@ -83,6 +84,7 @@ class Metrics:
         self._answers()
         self._prices()
         self._connections()
+        self._certificates()
         self._quotes()
         self._spent()
 
@@ -154,9 +156,25 @@ class Metrics:
             begun: self._tally(displaced.labels("yes" if begun else "no"))
             for begun in (False, True)
         }
+        proxy_refused = self._counter(
+            "proxy_refused",
+            "Connections to endpoints with PROXY headers that were not handed on, by reason.",
+            "reason",
+        )
+        self.proxy_refused = {
+            reason: self._tally(proxy_refused.labels(reason)) for reason in PROXY_REASONS
+        }
         self.max_connections = self._gauge("max_connections", "The bound on open connections.")
         self.clients = self._gauge("clients", "Clients that something is known of.")
         self.networks = self._gauge("networks", "Networks that something is known of.")
+
+    def _certificates(self) -> None:
+        self.certificate_expiry = self._gauge(
+            "certificate_expiry_timestamp_seconds",
+            "When the certificate of an endpoint expires, by the endpoint's key in the "
+            "configuration.",
+            "endpoint",
+        )
 
     def _quotes(self) -> None:
         taken = self._counter(
@@ -178,5 +196,5 @@ class Metrics:
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"wow_{name}", text, labels, registry=self.registry)
 
-    def _gauge(self, name: str, text: str) -> Gauge:
-        return Gauge(f"wow_{name}", text, registry=self.registry)
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"wow_{name}", text, labels, registry=self.registry)

@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import base64
 import binascii
-import os
 import secrets
-import stat
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
 
 from attrs import field, frozen
 
+from wow.private import read_private
+
 KEY_BYTES = 32
 """The shortest secret accepted, and the length of those made here."""
-
-_LONGEST_FILE = 65536
 
 
 class BadKey(ValueError):
@@ -117,27 +115,13 @@ def read(path: Path) -> KeyRing:
         one of its keys is bad.
     """
     try:
-        with path.open("rb") as file:
-            _refuse_shared(os.fstat(file.fileno()), path)
-            content = file.read(_LONGEST_FILE + 1)
-        if len(content) > _LONGEST_FILE:
-            raise BadKey(f"{path} is too long for a key file")
+        content = read_private(path)
+    except ValueError as bad:
+        raise BadKey(str(bad)) from None
+    try:
         return parse(content.decode("ascii"), str(path))
-    except OSError as failed:
-        raise BadKey(f"{path} cannot be read: {failed.strerror}") from None
     except UnicodeDecodeError:
         raise BadKey(f"{path} is no key file: it holds more than base64") from None
-
-
-def _refuse_shared(status: os.stat_result, path: Path) -> None:
-    if not stat.S_ISREG(status.st_mode):
-        raise BadKey(f"{path} is not a file")
-    # PostgreSQL's rule for its key: private to us, or root's and lent to our
-    # group, as Kubernetes and systemd hand out secrets.
-    lent = status.st_uid == 0 and os.geteuid() != 0
-    refused = stat.S_IRWXO | (stat.S_IWGRP if lent else stat.S_IRWXG)
-    if stat.S_IMODE(status.st_mode) & refused:
-        raise BadKey(f"{path} can be read by others than its owner; run: chmod 600 {path}")
 
 
 def find(file: Path | None, environ: Mapping[str, str]) -> KeyRing | None:
