@@ -32,9 +32,10 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
-from twisted.internet.endpoints import serverFromString
 
-from wow import networks
+from wow import certificate, networks
+from wow.endpoint import Endpoint as ParsedEndpoint
+from wow.endpoint import parse
 from wow.pow import keys
 from wow.quotes.sources import load_collection
 from wow.secret import names_secret, reveal
@@ -74,12 +75,14 @@ def _refuse_fractions(value: Any) -> Any:
 
 
 def _check_endpoint(text: str) -> str:
-    try:
-        endpoint = serverFromString(None, text)
-    except Exception as bad:
-        raise ValueError(f"{text!r} is no server endpoint of Twisted's: {bad}") from None
-    if not 0 <= getattr(endpoint, "_port", 0) <= 65535:
-        raise ValueError(f"{text!r} has no such port: there are 0 to 65535")
+    if (files := parse(text).tls) is not None:
+        certificate.load(files)
+    return text
+
+
+def _check_direct(text: str) -> str:
+    if parse(text).proxied:
+        raise ValueError("cannot be haproxy:, that is for clients; operators come directly")
     return text
 
 
@@ -134,6 +137,7 @@ Seconds = Annotated[float, Number, Field(gt=0, le=10**6, allow_inf_nan=False)]
 PerSecond = Annotated[float, Number, Field(gt=0, le=10**6, allow_inf_nan=False)]
 Network = Annotated[str, AfterValidator(networks.check)]
 Endpoint = Annotated[str, AfterValidator(_check_endpoint)]
+DirectEndpoint = Annotated[Endpoint, AfterValidator(_check_direct)]
 Expression = Annotated[str, AfterValidator(_check_expression)]
 SourceName = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,32}$")]
 
@@ -148,7 +152,14 @@ class _Section(BaseModel):
 class Admin(_Section):
     """Where operators look."""
 
-    listen: Endpoint = "tcp:7778:interface=127.0.0.1"
+    listen: DirectEndpoint = "tcp:7778:interface=127.0.0.1"
+
+
+class Proxy(_Section):
+    """Whose word is believed on who the clients are."""
+
+    networks: list[Network] = []
+    timeout: Seconds = 5
 
 
 class Pow(_Section):
@@ -327,6 +338,7 @@ class Settings(BaseSettings):
     )
 
     listen: Annotated[list[Endpoint], Field(min_length=1)] = ["tcp:7777"]
+    proxy: Proxy = Field(default_factory=Proxy)
     admin: Admin = Field(default_factory=Admin)
     pow: Pow = Field(default_factory=Pow)
     keys: Keys = Field(default_factory=Keys)
@@ -334,6 +346,11 @@ class Settings(BaseSettings):
     limits: Limits = Field(default_factory=Limits)
     quotes: Quotes = Field(default_factory=Quotes)
     log: Log = Field(default_factory=Log)
+
+    @property
+    def endpoints(self) -> dict[str, ParsedEndpoint]:
+        """Where clients are served, by key."""
+        return {f"listen.{index}": parse(text) for index, text in enumerate(self.listen)}
 
 
 def _misspelt(environ: Mapping[str, str]) -> Iterator[str]:
@@ -407,7 +424,7 @@ def load(path: str | None, environ: Mapping[str, str]) -> Settings:
     except ValidationError as invalid:
         problems = [*_problems(invalid), *problems]
     else:
-        problems += _secret_problems(settings, environ)
+        problems += [*_secret_problems(settings, environ), *_proxy_problems(settings)]
     if problems:
         raise ConfigError(problems)
     return settings
@@ -497,6 +514,17 @@ def _secret_problems(settings: Settings, environ: Mapping[str, str]) -> Iterator
                 reveal(value, environ)
             except ValueError as missing:
                 yield f"quotes.sources.{source.name}.headers.{header}: {missing}"
+
+
+def _proxy_problems(settings: Settings) -> Iterator[str]:
+    for key, endpoint in settings.endpoints.items():
+        # Who may open a Unix socket is decided by its permissions.
+        unix = endpoint.base.startswith("unix:")
+        if endpoint.proxied and not unix and not settings.proxy.networks:
+            yield (
+                f"proxy.networks: must say where your balancers are, since {key} is haproxy: "
+                "and whoever can connect to it can say that he is anybody"
+            )
 
 
 def dump(settings: Settings) -> str:

@@ -14,10 +14,9 @@ from collections.abc import Callable
 from select import EPOLLIN
 from typing import Any
 
-from twisted.internet.interfaces import IProtocol, IProtocolFactory
+from twisted.internet.interfaces import IProtocol
 from twisted.internet.tcp import _accept, _reservedFD
 from twisted.logger import Logger
-from twisted.protocols.policies import WrappingFactory
 
 from wow.connection import Connection, Peer
 from wow.lane import Detour, Lane
@@ -35,7 +34,7 @@ class Entrance:
     """One listening socket, and what those who come in by it are connected to."""
 
     def __init__(
-        self, listening: socket.socket, factory: IProtocolFactory, lane: Lane | Detour, backlog: int
+        self, listening: socket.socket, factory: Any, lane: Lane | Detour, backlog: int
     ) -> None:
         """
         @param listening: a socket of IPv4, IPv6 or Unix that does not block.
@@ -49,7 +48,7 @@ class Entrance:
         if listening.family in (socket.AF_INET, socket.AF_INET6):
             # Linux hands this on to each connection that is accepted.
             listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
-        self._build = _builder(factory)
+        self._build: Callable[[Peer], IProtocol | None] = factory.buildProtocol
 
     def open(self) -> None:
         """Let them in."""
@@ -108,20 +107,3 @@ class _Listening:
         accepted = socket.socket(*self._kind, descriptor)
         accepted.setblocking(False)
         return accepted, client
-
-
-def _builder(factory: Any) -> Callable[[Peer], IProtocol | None]:
-    """
-    Asks a factory for a protocol, which may refuse one, even where TLS is
-    wrapped around it. Twisted's wrapping factories do not allow for that.
-    """
-    if not isinstance(factory, WrappingFactory):
-        build: Callable[[Peer], IProtocol | None] = factory.buildProtocol
-        return build
-    build_inner = _builder(factory.wrappedFactory)
-
-    def build_wrapped(peer: Peer) -> IProtocol | None:
-        inner = build_inner(peer)
-        return inner and factory.protocol(factory, inner)
-
-    return build_wrapped

@@ -24,6 +24,7 @@ from twisted.python.failure import Failure
 
 from wow import __version__
 from wow.descriptors import Sparing
+from wow.endpoint import Endpoint
 from wow.entrance import Entrance
 from wow.logs import Observer
 from wow.pow.spent import CannotOpen
@@ -83,17 +84,20 @@ class Listener(Service):
     def __init__(
         self,
         reactor: Any,
-        endpoint: str,
+        endpoint: Endpoint,
         factory: IProtocolFactory,
         log: FilteringBoundLogger,
         take_over: Callable[[Any], Entrance] | None = None,
     ) -> None:
         """
+        @param factory: what is served at the endpoint, with all that is to lie
+            between that and the socket.
         @param take_over: is given the port, once it listens, and accepts its
             connections from then on.
         """
         self._reactor = reactor
-        self._endpoint = endpoint
+        self._socket = endpoint.base
+        self._endpoint = endpoint.text
         self._factory = factory
         self._log = log
         self._take_over = take_over
@@ -106,7 +110,7 @@ class Listener(Service):
 
         @raise CannotStart: if that is not possible.
         """
-        listening = serverFromString(self._reactor, self._endpoint).listen(self._factory)
+        listening = serverFromString(self._reactor, self._socket).listen(self._factory)
         listening.addCallbacks(self._listening, self._cannot_listen)
         if self._failed:
             raise CannotStart(f"cannot listen on {self._endpoint}")

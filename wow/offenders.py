@@ -25,11 +25,17 @@ class Offenders(Service):
     """Counts who is turned away, and logs a line each period in which anybody was."""
 
     def __init__(
-        self, prefix_bits: tuple[int, int], clock: IReactorTime, log: FilteringBoundLogger
+        self,
+        prefix_bits: tuple[int, int],
+        clock: IReactorTime,
+        log: FilteringBoundLogger,
+        event: str = "turned_away",
     ) -> None:
         """
         @param prefix_bits: how many bits of an IPv4 and of an IPv6 address make a client.
+        @param event: what the line is called.
         """
+        self._event = event
         self._prefix_bits = prefix_bits
         self._log = log
         self._counts: Counter[bytes] = Counter()
@@ -58,7 +64,7 @@ class Offenders(Service):
             return
         counts, self._counts = self._counts, Counter()
         self._log.info(
-            "turned_away",
+            self._event,
             connections=counts.total(),
             clients=len(counts),
             most=" ".join(

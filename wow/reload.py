@@ -7,29 +7,32 @@ from collections.abc import Callable
 from pydantic import BaseModel
 from structlog.typing import FilteringBoundLogger
 
+from wow.certificate import BadCertificate
 from wow.config import ConfigError, Settings
 
 
 class Reload:
     """
     Puts in force what can be without a restart: the lists of networks that are
-    allowed and denied.
+    allowed, denied and believed, and what is in the files of certificates.
     """
 
     def __init__(
         self,
         settings: Settings,
         load: Callable[[], Settings],
-        put_in_force: Callable[[Settings], None],
+        prepare: Callable[[Settings], Callable[[], object]],
         log: FilteringBoundLogger,
     ) -> None:
         """
         @param settings: what the server was started with.
         @param load: reads them again.
+        @param prepare: reads all that belongs to some settings, and gives what
+            puts them in force and cannot fail.
         """
         self._settings = settings
         self._load = load
-        self._put_in_force = put_in_force
+        self._prepare = prepare
         self._log = log
 
     def __call__(self) -> None:
@@ -39,10 +42,11 @@ class Reload:
         """
         try:
             settings = self._load()
-        except ConfigError as error:
+            put_in_force = self._prepare(settings)
+        except (ConfigError, BadCertificate) as error:
             self._log.error("reload_refused", reason=str(error), meaning="nothing has changed")
             return
-        self._put_in_force(settings)
+        put_in_force()
         limits = settings.limits
         self._log.info("reloaded", allow=len(limits.allow), deny=len(limits.deny))
         if changed := self._changed(settings):
@@ -54,7 +58,7 @@ class Reload:
         return [key for key in after if before[key] != after[key] and key not in _LIVE]
 
 
-_LIVE = ("limits.allow", "limits.deny")
+_LIVE = ("limits.allow", "limits.deny", "proxy.networks")
 
 
 def _flat(settings: Settings) -> dict[str, object]:

@@ -12,6 +12,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -29,10 +30,13 @@ from wow.admin.site import make_site
 from wow.clients import Clients
 from wow.config import Collection, ConfigError, Http, Settings
 from wow.descriptors import raise_limit, room
+from wow.endpoint import parse
 from wow.entrance import Entrance
 from wow.guard import Allowance, Guard, Lists, Scope
 from wow.heap import Heap, find_trim
+from wow.identity import Identities
 from wow.lane import Detour, Lane
+from wow.layers import Layers
 from wow.lifecycle import CannotStart, Drain, Listener, Ordered, Signals
 from wow.logs import make_logger
 from wow.loop import LoopMeter, attach
@@ -46,6 +50,9 @@ from wow.pow.purge import Purge
 from wow.pow.service import ProofOfWork
 from wow.pow.spent import ISpentStore
 from wow.pow.spent_lmdb import LmdbSpentStore, this_boot
+from wow.pow.token import bind
+from wow.proxy.layer import ProxyLayer
+from wow.proxy.waiting import WaitingRoom
 from wow.quotes.answer import Layout
 from wow.quotes.breaker import Breaker
 from wow.quotes.endpoint import BoundedEndpoints
@@ -67,6 +74,11 @@ File descriptors for what is not a connection: the store, the log, operators,
 sources, and connections that are being closed.
 """
 
+_HEADERS_AWAITED = 512
+"""
+Connections from balancers whose header has not come yet. It comes with the
+first packet, so these are few.
+"""
 
 _DEBT = 5
 """Bursts of failures that are held against a client; then no more are."""
@@ -182,19 +194,37 @@ def build(
             "gate": Check(lambda: "shutting down" if gate.draining else None),
         }
     )
-    take_over = partial(_take_over, settings.limits.backlog, lane, sieve)
+    identities = Identities(partial(datetime.now, UTC), metrics.certificate_expiry, log)
+    balancers = Offenders(prefix_bits, reactor, log, "proxy_refused")
+    layers = _build_layers(settings, identities, balancers, reactor, metrics, log)
     site = make_site(metrics.registry, health)
+    admin = parse(settings.admin.listen)
+    prepare = partial(_prepare, gate, sieve, layers, identities)
     parts = [
-        Signals(reactor, Reload(settings, load, partial(_put_in_force, gate, sieve), log), rotate),
-        Listener(reactor, settings.admin.listen, site, log),
+        Signals(reactor, Reload(settings, load, prepare, log), rotate),
+        Listener(reactor, admin, layers.over(site, "admin.listen", admin), log),
         _build_purge(settings, spent, reactor, metrics, log),
         quotes,
         Heap(find_trim(), reactor),
         Repricing(pricing, settings.pow.period, reactor, random.random, log),
         sieve,
         offenders,
+        balancers,
         Drain(reactor, gate, settings.limits.drain, log),
-        *(Listener(reactor, endpoint, gate, log, take_over) for endpoint in settings.listen),
+        *(
+            Listener(
+                reactor,
+                endpoint,
+                layers.over(gate, key, endpoint),
+                log,
+                # Behind a balancer whoever is turned away has its address for
+                # the kernel, and so have all the others.
+                partial(
+                    _take_over, settings.limits.backlog, lane, None if endpoint.proxied else sieve
+                ),
+            )
+            for key, endpoint in settings.endpoints.items()
+        ),
     ]
     server = Ordered(log)
     for part in parts:
@@ -340,7 +370,7 @@ def _build_gate(
     log: FilteringBoundLogger,
 ) -> Gate:
     limits = settings.limits
-    connections = _most_connections(limits.connections, log)
+    connections = _most_connections(settings, log)
     metrics.max_connections.set(connections)
     # Where there is less room for connections, there is less for these too.
     half_begun = max(1, limits.half_begun * connections // limits.connections)
@@ -380,21 +410,55 @@ def _build_sieve(
     return sieve
 
 
-def _take_over(backlog: int, lane: Lane | Detour, sieve: Sieve, port: Any) -> Entrance:
+def _take_over(backlog: int, lane: Lane | Detour, sieve: Sieve | None, port: Any) -> Entrance:
     port.stopReading()
-    sieve.add(port.socket)
+    if sieve is not None:
+        sieve.add(port.socket)
     return Entrance(port.socket, port.factory, lane, backlog)
 
 
-def _put_in_force(gate: Gate, sieve: Sieve, settings: Settings) -> None:
-    gate.enforce(_lists(settings))
-    # Some of those held back may be allowed now.
-    sieve.pardon()
+def _build_layers(
+    settings: Settings,
+    identities: Identities,
+    balancers: Offenders,
+    reactor: Any,
+    metrics: Metrics,
+    log: FilteringBoundLogger,
+) -> Layers:
+    prefix_bits = (settings.limits.prefix_v4, settings.limits.prefix_v6)
+    make_proxy_layer = partial(
+        ProxyLayer,
+        trusted=Networks(settings.proxy.networks),
+        room=WaitingRoom(_HEADERS_AWAITED, settings.proxy.timeout, reactor),
+        refused=metrics.proxy_refused,
+        turned_away=lambda address: balancers.turned_away(bind(address, *prefix_bits)),
+        log=log,
+    )
+    return Layers(make_proxy_layer, identities, reactor)
 
 
-def _most_connections(wanted: int, log: FilteringBoundLogger) -> int:
-    descriptors = raise_limit()
-    fitting = room(descriptors, wanted, _OTHER_DESCRIPTORS)
+def _prepare(
+    gate: Gate, sieve: Sieve, layers: Layers, identities: Identities, settings: Settings
+) -> Callable[[], None]:
+    endpoints = {**settings.endpoints, "admin.listen": parse(settings.admin.listen)}
+    files = {key: endpoint.tls for key, endpoint in endpoints.items() if endpoint.tls}
+    show_new_certificates = identities.read_again(files)
+
+    def put_in_force() -> None:
+        show_new_certificates()
+        layers.trust(Networks(settings.proxy.networks))
+        gate.enforce(_lists(settings))
+        # Some of those held back may be allowed now.
+        sieve.pardon()
+
+    return put_in_force
+
+
+def _most_connections(settings: Settings, log: FilteringBoundLogger) -> int:
+    wanted, descriptors = settings.limits.connections, raise_limit()
+    proxied = any(endpoint.proxied for endpoint in settings.endpoints.values())
+    others = _OTHER_DESCRIPTORS + (_HEADERS_AWAITED if proxied else 0)
+    fitting = room(descriptors, wanted, others)
     if fitting < wanted:
         log.warning(
             "few_descriptors",

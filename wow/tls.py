@@ -1,47 +1,23 @@
-"""TLS over a listening socket, with a certificate that can be replaced while it listens."""
+"""TLS over a listening socket."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from OpenSSL.SSL import Connection
-from twisted.internet.interfaces import (
-    IAddress,
-    IOpenSSLServerConnectionCreator,
-    IProtocolFactory,
-    IReactorTime,
-)
+from twisted.internet.interfaces import IAddress, IProtocolFactory, IReactorTime
 from twisted.protocols.tls import (
     BufferingTLSTransport,
     TLSMemoryBIOFactory,
     TLSMemoryBIOProtocol,
 )
-from zope.interface import implementer
 
-from wow.certificate import Certificate
+from wow.identity import Identity
 
 _READ = 2**14
 """
 Bytes read from a connection in one go, as many as a record of TLS holds. All
 of them come out at once, also to whoever has paused.
 """
-
-
-@implementer(IOpenSSLServerConnectionCreator)
-class Identity:
-    """
-    What a server shows of itself.
-
-    @ivar certificate: may be replaced. New connections are shown the new one;
-        those that are open go on.
-    """
-
-    def __init__(self, certificate: Certificate) -> None:
-        self.certificate = certificate
-
-    def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> Connection:
-        """Make OpenSSL's side of a new connection."""
-        return Connection(self.certificate.context, None)
 
 
 class _Transport(BufferingTLSTransport):

@@ -14,7 +14,7 @@ import socket
 import struct
 from typing import Literal, NamedTuple
 
-from twisted.internet.address import IPv4Address, IPv6Address
+from wow.connection import Peer
 
 LONGEST_V1 = 107
 """Bytes of the longest line of version 1, its end included (section 2.1)."""
@@ -49,8 +49,6 @@ _LINE = re.compile(
     rb"PROXY (?:UNKNOWN(?: .*)?|(TCP[46]) ([^ ]+) ([^ ]+) %b %b)" % (_PORT, _PORT), re.DOTALL
 )
 
-Client = IPv4Address | IPv6Address
-
 
 class BadHeader(Exception):
     """
@@ -74,7 +72,7 @@ class Header(NamedTuple):
     @ivar length: its length in bytes; what comes after them is the client's.
     """
 
-    client: Client | None
+    client: Peer | None
     length: int
 
 
@@ -103,16 +101,14 @@ def _read_v1(data: bytes) -> Header | None:
     return None
 
 
-def _read_line(line: bytes) -> Client | None:
+def _read_line(line: bytes) -> Peer | None:
     found = _LINE.fullmatch(line)
     if found is None:
         raise BadHeader("malformed")
     family, source, destination, *ports = found.groups()
     if family is None:
         return None
-    kind, version = (
-        (IPv4Address, socket.AF_INET) if family == b"TCP4" else (IPv6Address, socket.AF_INET6)
-    )
+    version = socket.AF_INET if family == b"TCP4" else socket.AF_INET6
     try:
         host = source.decode("ascii")
         for address in (host, destination.decode("ascii")):
@@ -121,7 +117,7 @@ def _read_line(line: bytes) -> Client | None:
         raise BadHeader("malformed") from None
     if max(map(int, ports)) > 65535:
         raise BadHeader("malformed")
-    return kind("TCP", host, int(ports[0]))
+    return Peer(host, int(ports[0]))
 
 
 def _read_v2(data: bytes) -> Header | None:
@@ -150,13 +146,13 @@ def _check_family(family: int, more: int) -> None:
         raise BadHeader("malformed")
 
 
-def _read_addresses(data: bytes, family: int) -> Client | None:
+def _read_addresses(data: bytes, family: int) -> Peer | None:
     # Of what is not TCP nothing can be said here that would limit or bind a
     # client; section 2.2 lets that be taken as unspecified.
     if family == 0x11:
         source, _, port, _ = _TCP4.unpack_from(data, _HEAD.size)
-        return IPv4Address("TCP", socket.inet_ntop(socket.AF_INET, source), port)
+        return Peer(socket.inet_ntop(socket.AF_INET, source), port)
     if family == 0x21:
         source, _, port, _ = _TCP6.unpack_from(data, _HEAD.size)
-        return IPv6Address("TCP", socket.inet_ntop(socket.AF_INET6, source), port)
+        return Peer(socket.inet_ntop(socket.AF_INET6, source), port)
     return None

@@ -15,7 +15,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from wow import config
 from wow.config import ConfigError, Http, Settings
+from wow.endpoint import parse
 from wow.secret import reveal
+from wow.test.certificates import issue
 
 KEY = "A" * 43 + "="
 
@@ -183,6 +185,43 @@ class Problems(Configured):
             self.assertProblem("listen.0", {"listen": [endpoint]})
             self.assertProblem("admin.listen", {"admin": {"listen": endpoint}})
         self.load({"listen": ["tcp:0", "unix:/tmp/x", "tcp:0:interface=\\:\\:"]})
+
+    def test_endpoints_by_key(self) -> None:
+        settings = self.load({"listen": ["tcp:7777", "haproxy:unix:/tmp/x"]})
+        self.assertEqual(
+            settings.endpoints,
+            {"listen.0": parse("tcp:7777"), "listen.1": parse("haproxy:unix:/tmp/x")},
+        )
+
+    def test_header_of_anybody(self) -> None:
+        for endpoint in ("haproxy:tcp:7777", "haproxy:ssl:7777:" + self.certificate()):
+            content: dict[str, Any] = {"listen": ["tcp:1", endpoint]}
+            (problem,) = self.problems(content)
+            self.assertTrue(problem.startswith("proxy.networks: must say where"), problem)
+            self.assertIn("listen.1", problem)
+            self.load({**content, "proxy": {"networks": ["192.0.2.0/24"]}})
+        # Its permissions say who may connect.
+        self.load({"listen": ["haproxy:unix:/tmp/x"]})
+
+    def test_operators_come_directly(self) -> None:
+        self.assertProblem("admin.listen", {"admin": {"listen": "haproxy:unix:/tmp/x"}})
+
+    def test_balancers(self) -> None:
+        self.assertProblem("proxy.networks.0", {"proxy": {"networks": ["192.0.2.7/24"]}})
+        self.assertProblem("proxy.timeout", {"proxy": {"timeout": 0}})
+
+    def certificate(self, mode: int = 0o600) -> str:
+        path, issued = Path(self.mktemp()).absolute(), issue()
+        path.write_bytes(issued.private + issued.public)
+        path.chmod(mode)
+        return f"privateKey={path}"
+
+    def test_certificates(self) -> None:
+        for endpoint in (f"ssl:0:{self.certificate(0o644)}", "ssl:0:privateKey=/nonexistent"):
+            self.assertProblem("listen.0", {"listen": [endpoint]})
+            self.assertProblem("admin.listen", {"admin": {"listen": endpoint}})
+        good = f"ssl:0:{self.certificate()}"
+        self.load({"listen": [good], "admin": {"listen": good}})
 
     def test_keys(self) -> None:
         self.assertProblem("keys.file", WOW_KEYS__FILE="/nonexistent")

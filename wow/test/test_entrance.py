@@ -9,7 +9,6 @@ from typing import Any
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
-from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.trial.unittest import SynchronousTestCase
 
 from wow import entrance
@@ -189,29 +188,3 @@ class Refusing(Entering):
         self.assertEqual(
             [each.calls for each in (before, refused, after)], [[], [RESET, "close"], []]
         )
-
-
-class Wrapped(Entering):
-    """In a factory that allows for no refusal, as that of TLS."""
-
-    def test_refusal_stays_one(self) -> None:
-        self.factory.refuses = True
-        self.open(WrappingFactory(self.factory))
-        (refused,) = self.come()
-        self.assertEqual(refused.calls, [RESET, "close"])
-
-    def test_wrapped_twice(self) -> None:
-        self.factory.refuses = True
-        self.open(WrappingFactory(WrappingFactory(self.factory)))
-        (refused,) = self.come()
-        self.assertEqual(refused.calls, [RESET, "close"])
-
-    def test_protocol_is_wrapped(self) -> None:
-        wrapping = WrappingFactory(self.factory)
-        self.open(wrapping)
-        self.come()
-        wrapper = self.factory.built[0].transport
-        assert isinstance(wrapper, ProtocolWrapper)
-        self.assertIs(wrapper.factory, wrapping)
-        self.assertIsInstance(wrapper.transport, Connection)
-        self.assertEqual(self.factory.asked, [Peer(*PEER)])

@@ -14,6 +14,7 @@ from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactor
 from twisted.trial.unittest import SynchronousTestCase
 
+from wow.endpoint import parse
 from wow.lifecycle import CannotStart, Listener, Ordered
 from wow.logs import make_logger
 from wow.pow.spent import CannotOpen
@@ -89,7 +90,8 @@ class Listening(Logged):
     def setUp(self) -> None:
         super().setUp()
         self.reactor = MemoryReactor()
-        self.listener = Listener(self.reactor, "tcp:7777", Factory(), self.log)
+        endpoint = parse("haproxy:tcp:7777")
+        self.listener = Listener(self.reactor, endpoint, Factory(), self.log)
 
     def refuse(self, outcome: Deferred[Any]) -> None:
         endpoint = mock.Mock()
@@ -100,7 +102,7 @@ class Listening(Logged):
     def test_before_privileges_are_shed(self) -> None:
         self.listener.privilegedStartService()
         self.assertEqual([server[0] for server in self.reactor.tcpServers], [7777])
-        self.assertEqual(self.logged("listening")["endpoint"], "tcp:7777")
+        self.assertEqual(self.logged("listening")["endpoint"], "haproxy:tcp:7777")
 
     def test_stops_listening(self) -> None:
         self.listener.privilegedStartService()

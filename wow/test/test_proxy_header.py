@@ -13,14 +13,14 @@ from ipaddress import ip_address
 
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.trial.unittest import SynchronousTestCase
 
-from wow.proxy.header import LONGEST_V1, LONGEST_V2, BadHeader, Client, Header, read
+from wow.connection import Peer
+from wow.proxy.header import LONGEST_V1, LONGEST_V2, BadHeader, Header, read
 
 SIGNATURE = bytes.fromhex("0D 0A 0D 0A 00 0D 0A 51 55 49 54 0A")
 LOCAL, PROXY = 0x20, 0x21
-TCP4, TCP6, UNIX = 0x11, 0x21, 0x31
+TCP4, TCP6 = 0x11, 0x21
 
 FULL_V6 = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"
 
@@ -50,8 +50,12 @@ def tcp6(source: str, port: int) -> bytes:
     )
 
 
+LOCAL_V2 = v2(LOCAL, 0x00, b"")
+UNSPECIFIED_V2 = v2(PROXY, 0x00, b"")
+
+
 class Reads(SynchronousTestCase):
-    def check(self, data: bytes, client: Client | None) -> None:
+    def check(self, data: bytes, client: Peer | None) -> None:
         self.assertEqual(read(data), Header(client, len(data)))
         self.assertEqual(read(data + b"\x00\x00\x00\x02{}"), Header(client, len(data)))
 
@@ -65,7 +69,7 @@ class VersionOne(Reads):
     def test_the_example(self) -> None:
         self.check(
             b"PROXY TCP4 192.168.0.1 192.168.0.11 56324 443\r\n",
-            IPv4Address("TCP", "192.168.0.1", 56324),
+            Peer("192.168.0.1", 56324),
         )
 
     def test_the_longest_lines(self) -> None:
@@ -73,12 +77,12 @@ class VersionOne(Reads):
             (
                 v1("TCP4", "255.255.255.255", "255.255.255.255", "65535", "65535"),
                 56,
-                IPv4Address("TCP", "255.255.255.255", 65535),
+                Peer("255.255.255.255", 65535),
             ),
             (
                 v1("TCP6", FULL_V6, FULL_V6, "65535", "65535"),
                 104,
-                IPv6Address("TCP", FULL_V6, 65535),
+                Peer(FULL_V6, 65535),
             ),
             (v1("UNKNOWN"), 15, None),
             (v1("UNKNOWN", FULL_V6, FULL_V6, "65535", "65535"), 107, None),
@@ -88,7 +92,7 @@ class VersionOne(Reads):
 
     def test_ipv6_as_it_may_be_written(self) -> None:
         for text in ("2001:db8::7", "2001:DB8::7", "::", "::1", "::ffff:192.0.2.7"):
-            self.check(v1("TCP6", text, "::1", "0", "1"), IPv6Address("TCP", text, 0))
+            self.check(v1("TCP6", text, "::1", "0", "1"), Peer(text, 0))
 
     def test_unknown_is_the_senders_own(self) -> None:
         for rest in ("", " ", " anything goes", " \r and \n too", " TCP4 192.0.2.7 192.0.2.1 1 2"):
@@ -159,7 +163,7 @@ class VersionTwo(Reads):
     def test_ipv4(self) -> None:
         self.check(
             bytes.fromhex("0D0A0D0A 000D0A51 5549540A 21 11 000C C0000207 C0000201 DC04 01BB"),
-            IPv4Address("TCP", "192.0.2.7", 56324),
+            Peer("192.0.2.7", 56324),
         )
 
     def test_ipv6(self) -> None:
@@ -168,7 +172,7 @@ class VersionTwo(Reads):
                 "0D0A0D0A 000D0A51 5549540A 21 21 0024 20010DB8000000000000000000000007"
                 "20010DB8000000000000000000000001 DC04 01BB"
             ),
-            IPv6Address("TCP", "2001:db8::7", 56324),
+            Peer("2001:db8::7", 56324),
         )
 
     def test_what_is_not_tcp_counts_as_unspecified(self) -> None:
@@ -188,13 +192,13 @@ class VersionTwo(Reads):
     def test_further_fields_are_skipped(self) -> None:
         for fields in (b"\x04\x00\x00", b"\x03\x00\x04\xde\xad\xbe\xef", b"\xff", b"\x04\xff\xff"):
             block = tcp4("192.0.2.7", 1) + fields
-            self.check(v2(PROXY, TCP4, block), IPv4Address("TCP", "192.0.2.7", 1))
+            self.check(v2(PROXY, TCP4, block), Peer("192.0.2.7", 1))
 
     def test_up_to_a_bound(self) -> None:
         room = LONGEST_V2 - 16 - 12
         longest = v2(PROXY, TCP4, tcp4("192.0.2.7", 1) + b"\x04" * room)
         self.assertEqual(len(longest), LONGEST_V2)
-        self.check(longest, IPv4Address("TCP", "192.0.2.7", 1))
+        self.check(longest, Peer("192.0.2.7", 1))
 
     def test_beyond_it_at_once(self) -> None:
         self.refuse(v2(PROXY, TCP4, b"", LONGEST_V2 - 15), "too_long")
@@ -239,42 +243,22 @@ class Neither(Reads):
             self.assertIsNone(read(v2(PROXY, TCP4, b"")[:length]))
 
 
-addresses_v4 = st.builds(
-    IPv4Address,
-    st.just("TCP"),
-    st.ip_addresses(v=4).map(str),
-    st.integers(0, 65535),
-)
-addresses_v6 = st.builds(
-    IPv6Address,
-    st.just("TCP"),
-    st.ip_addresses(v=6).map(lambda address: socket.inet_ntop(socket.AF_INET6, address.packed)),
-    st.integers(0, 65535),
-)
 fields = st.binary(max_size=300)
 
 
 @st.composite
-def headers(draw: st.DrawFn) -> tuple[bytes, Client | None]:
+def headers(draw: st.DrawFn) -> tuple[bytes, Peer | None]:
     """A good header of either version, and whom it names."""
-    client = draw(st.one_of(st.none(), addresses_v4, addresses_v6))
     if draw(st.booleans()):
-        return _line(client), client
-    if client is None:
-        command, family = draw(st.sampled_from([(LOCAL, 0), (PROXY, 0), (LOCAL, TCP4)]))
-        return v2(command, family, draw(fields)), None
-    block = tcp4 if isinstance(client, IPv4Address) else tcp6
-    family = TCP4 if isinstance(client, IPv4Address) else TCP6
-    return v2(PROXY, family, block(client.host, client.port) + draw(fields)), client
-
-
-def _line(client: Client | None) -> bytes:
-    if client is None:
-        return v1("UNKNOWN")
-    family, server = (
-        ("TCP4", "192.0.2.1") if isinstance(client, IPv4Address) else ("TCP6", "2001:db8::1")
-    )
-    return v1(family, client.host, server, str(client.port), "443")
+        return draw(st.sampled_from([LOCAL_V2, UNSPECIFIED_V2, v1("UNKNOWN")])), None
+    address, port = draw(st.ip_addresses()), draw(st.integers(0, 65535))
+    version = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    host = socket.inet_ntop(version, address.packed)
+    server = "192.0.2.1" if address.version == 4 else "2001:db8::1"
+    if draw(st.booleans()):
+        return v1(f"TCP{address.version}", host, server, str(port), "443"), Peer(host, port)
+    family, block = (TCP4, tcp4) if address.version == 4 else (TCP6, tcp6)
+    return v2(PROXY, family, block(host, port) + draw(fields)), Peer(host, port)
 
 
 @st.composite
@@ -288,7 +272,7 @@ def rubbish(draw: st.DrawFn) -> bytes:
 class Always(SynchronousTestCase):
     @given(headers(), st.binary(max_size=100))
     def test_read_back_when_all_is_there_and_not_before(
-        self, header: tuple[bytes, Client | None], rest: bytes
+        self, header: tuple[bytes, Peer | None], rest: bytes
     ) -> None:
         data, client = header
         self.assertEqual(read(data + rest), Header(client, len(data)))

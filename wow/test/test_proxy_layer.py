@@ -9,7 +9,6 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import generate_latest
-from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory, Protocol
@@ -18,6 +17,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from wow.connection import Peer
 from wow.logs import make_logger
 from wow.metrics import Metrics
 from wow.networks import Networks
@@ -26,9 +26,9 @@ from wow.proxy import REASONS
 from wow.proxy.layer import ProxyLayer
 from wow.proxy.waiting import WaitingRoom
 
-BALANCER = IPv4Address("TCP", "192.0.2.1", 4000)
-STRANGER = IPv4Address("TCP", "203.0.113.9", 4000)
-CLIENT = IPv4Address("TCP", "198.51.100.7", 5000)
+BALANCER = Peer("192.0.2.1", 4000)
+STRANGER = Peer("203.0.113.9", 4000)
+CLIENT = Peer("198.51.100.7", 5000)
 
 V1 = b"PROXY TCP4 198.51.100.7 192.0.2.2 5000 7777\r\n"
 V2 = bytes.fromhex("0D0A0D0A000D0A515549540A 21 11 000C C6336407 C0000202 1388 1E61")
@@ -37,6 +37,10 @@ UNKNOWN = b"PROXY UNKNOWN\r\n"
 
 PLACES, WITHIN = 3, 5.0
 USUAL_SIZE = 2**16
+
+
+def packed(peer: Peer) -> bytes:
+    return pack(peer.host)
 
 
 class Wire(StringTransport):
@@ -157,11 +161,10 @@ class Believed(Behind):
 
     def test_from_every_trusted_address(self) -> None:
         for peer in (
-            IPv4Address("TCP", "192.0.2.255", 1),
-            IPv6Address("TCP", "2001:db8::1", 1),
-            IPv6Address("TCP", "::ffff:192.0.2.1", 1),
-            UNIXAddress(None),
-            UNIXAddress("/run/balancer.sock"),
+            Peer("192.0.2.255", 1),
+            Peer("2001:db8::1", 1),
+            Peer("::ffff:192.0.2.1", 1),
+            Peer(None, 0),
         ):
             self.connect(peer).deliver(V1)
             self.assertEqual(self.factory.asked.pop(), CLIENT)
@@ -248,12 +251,12 @@ class Strangers(Behind):
     def test_are_refused_before_anything_is_read(self) -> None:
         self.assertIsNone(self.layer.buildProtocol(STRANGER))
         self.assertEqual(self.refused(), {"untrusted": 1})
-        self.assertEqual(self.turned_away, [pack(STRANGER.host)])
+        self.assertEqual(self.turned_away, [packed(STRANGER)])
         self.assertEqual(len(self.layer.room), 0)
 
     def test_of_any_family(self) -> None:
         for host in ("2001:db9::1", "::1", "::ffff:203.0.113.9", "fe80::1%eth0"):
-            self.assertIsNone(self.layer.buildProtocol(IPv6Address("TCP", host, 1)))
+            self.assertIsNone(self.layer.buildProtocol(Peer(host, 1)))
 
 
 class Disbelieved(Behind):
@@ -261,7 +264,7 @@ class Disbelieved(Behind):
         wire = self.connect()
         wire.deliver(b"\x00\x00\x00\x12{}")
         self.check_refused(wire, "malformed")
-        self.assertEqual(self.turned_away, [pack(BALANCER.host)])
+        self.assertEqual(self.turned_away, [packed(BALANCER)])
 
     def test_header_without_end(self) -> None:
         wire = self.connect()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from wow.certificate import BadCertificate
 from wow.config import ConfigError, Settings, load
 from wow.logs import make_logger
 from wow.reload import Reload
@@ -19,16 +21,23 @@ def settings(**limits: str) -> Settings:
 
 
 class Reloading(SynchronousTestCase):
+    bad: BadCertificate | None = None
+
     def setUp(self) -> None:
         self.logged = io.StringIO()
         self.in_force: list[Settings] = []
         log = make_logger(self.logged, "info", "json")
-        self.reload = Reload(settings(), self.load, self.in_force.append, log)
+        self.reload = Reload(settings(), self.load, self.prepare, log)
 
     def load(self) -> Settings:
         if isinstance(self.now, ConfigError):
             raise self.now
         return self.now
+
+    def prepare(self, now: Settings) -> Callable[[], None]:
+        if self.bad is not None:
+            raise self.bad
+        return lambda: self.in_force.append(now)
 
     def reloaded(self, now: Settings | ConfigError) -> dict[str, dict[str, Any]]:
         """What is logged, by event, once these are the settings, or are of no use."""
@@ -65,6 +74,17 @@ class Reloading(SynchronousTestCase):
         for _ in range(2):
             self.assertIn("restart_needed", self.reloaded(settings(idle="7")))
         self.assertNotIn("restart_needed", self.reloaded(settings()))
+
+    def test_balancers_need_no_restart(self) -> None:
+        now = load(None, {"WOW_PROXY__NETWORKS": '["192.0.2.0/24"]'})
+        self.assertEqual(list(self.reloaded(now)), ["reloaded"])
+
+    def test_certificate_that_cannot_be_used_changes_nothing(self) -> None:
+        self.bad = BadCertificate("listen.0: key.pem cannot be read: Permission denied")
+        events = self.reloaded(settings(deny='["192.0.2.0/24"]'))
+        self.assertEqual(list(events), ["reload_refused"])
+        self.assertEqual(events["reload_refused"]["reason"], str(self.bad))
+        self.assertEqual(self.in_force, [])
 
     def test_error_changes_nothing(self) -> None:
         events = self.reloaded(ConfigError(["limits.idle: is missing", "x: unknown key"]))
