@@ -8,55 +8,22 @@ import os
 import shutil
 import signal
 import socket
-import ssl
 import subprocess
 import threading
 import time
 from collections import Counter
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from tests.running import (
     PATIENCE,
     Client,
     Running,
-    Server,
     run_twistd,
     solve,
     test_environment,
     wait_until,
 )
-
-
-def self_signed(host: str) -> bytes:
-    """A key, and a certificate for it that vouches for itself, as PEM."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    private = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    return private + certificate.public_bytes(serialization.Encoding.PEM)
-
 
 SOLE_API = [
     {
@@ -134,66 +101,6 @@ class Exchanges(Running):
         self.addCleanup(client.close)
         self.assertEqual(client.quote()["type"], "quote")
         self.assertEqual(server.page("/health/ready")[0], 200)
-
-
-class Tls(Running):
-    """The same over TLS, whose transport behaves otherwise."""
-
-    def setUp(self) -> None:
-        self.certificate = Path(self.mktemp()).absolute()
-        self.certificate.write_bytes(self_signed("localhost"))
-        self.server = self.start(
-            WOW_LISTEN=json.dumps([f"ssl:0:interface=127.0.0.1:privateKey={self.certificate}"]),
-            WOW_LIMITS__IDLE="1",
-            WOW_LIMITS__LINGER="1",
-            WOW_LIMITS__CLIENT_CONNECTIONS="2",
-        )
-
-    def connect(self, server: Server, source: str = "127.0.0.1") -> Client:
-        client = super().connect(server, source)
-        context = ssl.create_default_context(cafile=str(self.certificate))
-        client.socket = context.wrap_socket(client.socket, server_hostname="localhost")
-        self.addCleanup(client.close)
-        return client
-
-    def test_many_exchanges(self) -> None:
-        client = self.connect(self.server)
-        for _ in range(20):
-            self.assertEqual(client.quote()["type"], "quote")
-
-    def test_refusal(self) -> None:
-        client = self.connect(self.server)
-        client.send({"type": "quote"})
-        answer = client.hear()
-        assert answer is not None
-        self.assertEqual(answer["code"], "malformed")
-        self.assertIsNone(client.hear())
-
-    def is_reset(self) -> bool:
-        """Whether a plain connection is ended at once, perhaps before it is known to be made."""
-        try:
-            return super().connect(self.server).hear() is None
-        except ConnectionResetError:
-            return True
-
-    def test_no_handshake_no_place(self) -> None:
-        # Two that never shake hands have the places, for as long as silence
-        # is borne; a third is refused at once.
-        silent = [super(Tls, self).connect(self.server) for _ in range(2)]
-        wait_until(lambda: self.server.metric("wow_connections") == 2)
-        self.assertTrue(self.is_reset())
-        for client in silent:
-            self.assertIsNone(client.hear())
-        wait_until(lambda: self.server.metric("wow_connections") == 0)
-        self.assertEqual(self.connect(self.server).quote()["type"], "quote")
-
-    def test_stops(self) -> None:
-        client = self.connect(self.server)
-        challenge = client.challenge()
-        self.server.signal(signal.SIGTERM)
-        self.server.wait_for("draining")
-        self.assertEqual(client.say(solve(challenge))["type"], "quote")
-        self.assertEqual(self.server.wait(), -signal.SIGTERM)
 
 
 class Restarts(Running):
