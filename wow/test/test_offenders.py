@@ -53,6 +53,14 @@ class Told(SynchronousTestCase):
             },
         )
 
+    def test_by_what_they_were_turned_away_for(self) -> None:
+        log = make_logger(self.logged, "info", "json")
+        balancers = Offenders(BITS, self.clock, log, "proxy_refused")
+        balancers.startService()
+        balancers.turned_away(client("192.0.2.7"))
+        self.clock.advance(PERIOD)
+        self.assertEqual([event["event"] for event in self.events()], ["proxy_refused"])
+
     def test_in_the_words_of_a_deny_list(self) -> None:
         """All of a client is then denied."""
         self.turn_away("192.0.2.7")
