@@ -214,9 +214,9 @@ class Disbelieved(Behind):
 
     def test_dripping_header_while_others_are_served(self) -> None:
         server = self.start_behind(WOW_PROXY__TIMEOUT="1")
+        others, began = 0, time.monotonic()
         dripping = self.connect(server, BALANCER)
         dripping.socket.settimeout(0.05)
-        others, began = 0, time.monotonic()
         for byte in b"PROXY UNKNOWN ".ljust(106):
             try:
                 dripping.socket.sendall(bytes([byte]))
@@ -228,7 +228,7 @@ class Disbelieved(Behind):
             except ConnectionError:
                 break
         self.assertGreater(others, 0)
-        self.assertGreaterEqual(time.monotonic() - began, 0.9)
+        self.assertGreaterEqual(time.monotonic() - began, 1)
         self.assertEqual(self.refused(server, "timeout"), 1)
 
     def test_end_before_the_header(self) -> None:

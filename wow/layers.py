@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Callable, Container, Mapping
 from functools import partial
 from typing import Any
 
@@ -48,7 +48,24 @@ class Layers:
             return layer
         return factory
 
-    def trust(self, balancers: Container[bytes]) -> None:
-        """Believe the headers of these addresses, packed, and of no others any more."""
-        for layer in self._proxied:
-            layer.trusted = balancers
+    def prepare(
+        self, endpoints: Mapping[str, Endpoint], balancers: Container[bytes]
+    ) -> Callable[[], None]:
+        """
+        Read what may have changed, while the server runs.
+
+        @param endpoints: as they are in the configuration by now, by key.
+        @param balancers: addresses, packed, whose headers are to be believed
+            from now on.
+        @return: puts it in force.
+        @raise BadCertificate: if a certificate cannot be used. Then nothing changes.
+        """
+        files = {key: endpoint.tls for key, endpoint in endpoints.items() if endpoint.tls}
+        show = self._identities.read_again(files)
+
+        def put_in_force() -> None:
+            show()
+            for layer in self._proxied:
+                layer.trusted = balancers
+
+        return put_in_force

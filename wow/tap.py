@@ -194,12 +194,11 @@ def build(
             "gate": Check(lambda: "shutting down" if gate.draining else None),
         }
     )
-    identities = Identities(partial(datetime.now, UTC), metrics.certificate_expiry, log)
     balancers = Offenders(prefix_bits, reactor, log, "proxy_refused")
-    layers = _build_layers(settings, identities, balancers, reactor, metrics, log)
+    layers = _build_layers(settings, balancers, reactor, metrics, log)
     site = make_site(metrics.registry, health)
     admin = parse(settings.admin.listen)
-    prepare = partial(_prepare, gate, sieve, layers, identities)
+    prepare = partial(_prepare, gate, sieve, layers)
     parts = [
         Signals(reactor, Reload(settings, load, prepare, log), rotate),
         Listener(reactor, admin, layers.over(site, "admin.listen", admin), log),
@@ -419,7 +418,6 @@ def _take_over(backlog: int, lane: Lane | Detour, sieve: Sieve | None, port: Any
 
 def _build_layers(
     settings: Settings,
-    identities: Identities,
     balancers: Offenders,
     reactor: Any,
     metrics: Metrics,
@@ -434,19 +432,16 @@ def _build_layers(
         turned_away=lambda address: balancers.turned_away(bind(address, *prefix_bits)),
         log=log,
     )
+    identities = Identities(partial(datetime.now, UTC), metrics.certificate_expiry, log)
     return Layers(make_proxy_layer, identities, reactor)
 
 
-def _prepare(
-    gate: Gate, sieve: Sieve, layers: Layers, identities: Identities, settings: Settings
-) -> Callable[[], None]:
+def _prepare(gate: Gate, sieve: Sieve, layers: Layers, settings: Settings) -> Callable[[], None]:
     endpoints = {**settings.endpoints, "admin.listen": parse(settings.admin.listen)}
-    files = {key: endpoint.tls for key, endpoint in endpoints.items() if endpoint.tls}
-    show_new_certificates = identities.read_again(files)
+    put_layers_in_force = layers.prepare(endpoints, Networks(settings.proxy.networks))
 
     def put_in_force() -> None:
-        show_new_certificates()
-        layers.trust(Networks(settings.proxy.networks))
+        put_layers_in_force()
         gate.enforce(_lists(settings))
         # Some of those held back may be allowed now.
         sieve.pardon()

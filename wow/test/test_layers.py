@@ -43,10 +43,14 @@ class Over(Layered):
         return self.layers.over(self.factory, "listen.0", parse(text))
 
     def files(self) -> str:
-        issued, path = issue(), Path(self.mktemp())
-        path.write_bytes(issued.private + issued.public)
-        path.chmod(0o600)
-        return f"privateKey={path}"
+        self.path = Path(self.mktemp())
+        self.path.touch(0o600)
+        self.renew()
+        return f"privateKey={self.path}"
+
+    def renew(self) -> None:
+        issued = issue()
+        self.path.write_bytes(issued.private + issued.public)
 
     def test_nothing(self) -> None:
         """So it costs nothing."""
@@ -78,9 +82,21 @@ class Over(Layered):
         self.assertTrue(wire.aborted)
         self.assertEqual(self.factory.asked, [Peer("198.51.100.7", 5000)])
 
+    def test_certificates_are_read_again(self) -> None:
+        text = f"ssl:7777:{self.files()}"
+        layer = self.over(text)
+        before = Client(layer, self.clock, trusting()).certificate()
+        self.renew()
+        put_in_force = self.layers.prepare({"listen.0": parse(text)}, ())
+        self.assertEqual(Client(layer, self.clock, trusting()).certificate(), before)
+        put_in_force()
+        self.assertNotEqual(Client(layer, self.clock, trusting()).certificate(), before)
+
     def test_all_trust_the_same(self) -> None:
         endpoints = [self.over(f"haproxy:tcp:{port}") for port in (7777, 7778)]
-        self.layers.trust(Networks(["203.0.113.0/24"]))
+        put_in_force = self.layers.prepare({}, Networks(["203.0.113.0/24"]))
+        self.assertIsNotNone(endpoints[0].buildProtocol(PEER))
+        put_in_force()
         for layer in endpoints:
             self.assertIsNone(layer.buildProtocol(PEER))
             self.assertIsNotNone(layer.buildProtocol(Peer("203.0.113.1", 1)))
