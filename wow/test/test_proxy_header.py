@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from wow.connection import Peer
-from wow.proxy.header import LONGEST_V1, LONGEST_V2, BadHeader, Header, read
+from wow.proxy.header import LONGEST_V2, BadHeader, Header, read
 
 SIGNATURE = bytes.fromhex("0D 0A 0D 0A 00 0D 0A 51 55 49 54 0A")
 LOCAL, PROXY = 0x20, 0x21
@@ -151,10 +151,10 @@ class VersionOne(Reads):
 
     def test_line_without_end(self) -> None:
         line = b"PROXY UNKNOWN " + b"x" * 200
-        self.assertIsNone(read(line[: LONGEST_V1 - 1]))
-        self.refuse(line[:LONGEST_V1], "too_long")
-        self.refuse(line[: LONGEST_V1 - 1] + b"\r\n", "too_long")
-        self.check(line[: LONGEST_V1 - 2] + b"\r\n", None)
+        self.assertIsNone(read(line[:106]))
+        self.refuse(line[:107], "too_long")
+        self.refuse(line[:106] + b"\r\n", "too_long")
+        self.check(line[:105] + b"\r\n", None)
 
 
 class VersionTwo(Reads):
