@@ -31,10 +31,10 @@ from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, HTTPConnectionP
 from twisted.web.iweb import IPolicyForHTTPS
 from zope.interface import implementer
 
+from wow.breaker import Breaker
 from wow.logs import make_logger
 from wow.metrics import Tally
 from wow.quotes.answer import Layout
-from wow.quotes.breaker import Breaker
 from wow.quotes.endpoint import BoundedEndpoints
 from wow.quotes.interfaces import IQuoteSource, SourceFailed
 from wow.quotes.service import QuoteService, Supply

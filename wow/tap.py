@@ -27,6 +27,7 @@ from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, HTTPConnectionP
 from wow import __version__, config
 from wow.admin.health import Check, Health
 from wow.admin.site import make_site
+from wow.breaker import Breaker
 from wow.clients import Clients
 from wow.config import Collection, ConfigError, Http, Settings
 from wow.descriptors import raise_limit, room
@@ -54,7 +55,6 @@ from wow.pow.token import bind
 from wow.proxy.layer import ProxyLayer
 from wow.proxy.waiting import WaitingRoom
 from wow.quotes.answer import Layout
-from wow.quotes.breaker import Breaker
 from wow.quotes.endpoint import BoundedEndpoints
 from wow.quotes.service import QuoteService, Supply
 from wow.quotes.sources import CollectionSource, HttpSource, load_collection

@@ -23,9 +23,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from wow import errors
+from wow.breaker import Breaker, State
 from wow.metrics import Tally
 from wow.pow.resource import IProtectedResource
-from wow.quotes.breaker import Breaker, State
 from wow.quotes.interfaces import IQuoteSource, SourceFailed
 from wow.wire import Quote
 

@@ -17,9 +17,9 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from wow import errors
+from wow.breaker import Breaker
 from wow.metrics import Tallies
 from wow.pow.resource import IProtectedResource
-from wow.quotes.breaker import Breaker
 from wow.quotes.interfaces import IQuoteSource, SourceFailed
 from wow.quotes.service import QuoteService, Supply
 from wow.wire import Quote

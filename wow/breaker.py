@@ -1,4 +1,4 @@
-"""When a source may be asked again."""
+"""When something that failed may be asked again: a source of quotes, a server."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class State(StrEnum):
 
 class Breaker:
     """
-    A circuit breaker: keeps one source from being asked too often.
+    A circuit breaker: keeps one source, or server, from being asked too often.
 
     Closed, the source rests after each attempt: after a success, for its
     interval, and after a failure for longer with each one in a row. With too

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from wow.quotes.breaker import Breaker, State
+from wow.breaker import Breaker, State
 
 
 class Breaking(SynchronousTestCase):
