@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from prometheus_client import Gauge
 from structlog.typing import FilteringBoundLogger
 from twisted.application.service import Service
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from wow.pow.spent import ISpentStore
@@ -45,6 +47,7 @@ class Purge(Service):
         self._entries = entries
         self._usable = usable
         self._clock = clock
+        self._next: IDelayedCall | None = None
 
     def startService(self) -> None:
         """
@@ -56,17 +59,29 @@ class Purge(Service):
         self._spent.open()
         self._purge()
 
-    def stopService(self) -> None:
+    def stopService(self) -> Deferred[None] | None:
+        """
+        Close the store.
+
+        @return: None, or a Deferred that fires when that is done.
+        """
         super().stopService()
-        self._next.cancel()
-        self._spent.close()
+        if self._next is not None:
+            self._next.cancel()
+        return self._spent.close()
 
     def _purge(self) -> None:
-        try:
-            more = self._spent.purge(self._now_ms() - self._skew_ms)
-        except Exception:
-            self._log.error("purge_failed", exc_info=Failure())
-            more = False
+        self._next = None
+        purge: Callable[[int], Any] = self._spent.purge
+        purging: Deferred[bool] = maybeDeferred(purge, self._now_ms() - self._skew_ms)
+        purging.addErrback(self._failed).addCallback(self._purged)
+
+    def _failed(self, failure: Failure) -> bool:
+        self._log.error("purge_failed", exc_info=failure)
+        return False
+
+    def _purged(self, more: bool) -> None:
         self._entries.set(self._spent.count())
         self._usable.set(self._spent.trouble is None)
-        self._next = self._clock.callLater(_PAUSE if more else _INTERVAL, self._purge)
+        if self.running:
+            self._next = self._clock.callLater(_PAUSE if more else _INTERVAL, self._purge)

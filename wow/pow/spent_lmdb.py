@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from fcntl import LOCK_EX, flock
+from itertools import islice
 from pathlib import Path
 from shutil import rmtree
 
@@ -15,7 +16,7 @@ from structlog.typing import FilteringBoundLogger
 from zope.interface import implementer
 
 from wow.errors import Expired, Unavailable
-from wow.pow.spent import CannotOpen, ISpentStore
+from wow.pow.spent import CannotOpen, ILocalSpentStore, Token
 
 UNKNOWN_BOOT = "unknown-boot"
 """Stands for the boot where the kernel does not name it; every write is then forced to the disk."""
@@ -42,7 +43,7 @@ _BOOT = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|" + UNKNOWN_BOOT)
 _UNREADABLE = (lmdb.InvalidError, lmdb.CorruptedError, lmdb.VersionMismatchError)
 
 
-@implementer(ISpentStore)
+@implementer(ILocalSpentStore)
 class LmdbSpentStore:
     """
     A store that survives the end of its processes.
@@ -55,8 +56,8 @@ class LmdbSpentStore:
     LMDB's write lock is a robust mutex: a process killed with the lock held
     lets go of it, and its unfinished transaction is void.
 
-    @ivar mark: see L{ISpentStore}.
-    @ivar trouble: see L{ISpentStore}.
+    @ivar mark: see L{ILocalSpentStore}.
+    @ivar trouble: see L{ILocalSpentStore}.
     """
 
     mark = 0
@@ -145,8 +146,23 @@ class LmdbSpentStore:
         transaction.put(_MARK, _packed(self.mark))
         return more
 
+    def recall(self, after: Token, number: int) -> list[Token]:
+        try:
+            self._follow()
+            with self._environment.begin() as transaction, transaction.cursor() as cursor:
+                if not cursor.set_range(_packed(after[0]) + after[1] + b"\0"):
+                    return []
+                keys = islice(cursor.iternext(values=False), number)
+                return [(_expiry(key), bytes(key[8:])) for key in keys if key != _MARK]
+        except (lmdb.Error, OSError) as broken:
+            self._stumble(broken)
+            raise CannotOpen(f"{self._files}: {broken}") from None
+
     def count(self) -> int:
         return self._max_entries - self._room
+
+    def status(self) -> Mapping[str, object]:
+        return {"url": f"lmdb:{self._directory}"}
 
     def close(self) -> None:
         self._environment.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 from prometheus_client import Gauge
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -21,18 +22,19 @@ class Store(MemorySpentStore):
 
     batches = 0
     broken = False
+    slow: Deferred[bool] | None = None
 
     def __init__(self) -> None:
         super().__init__(lambda: NOW, 60_000)
         self.purged: list[int] = []
         self.closed = False
 
-    def purge(self, before_ms: int) -> bool:
+    def purge(self, before_ms: int) -> Deferred[bool]:  # type: ignore[override]
         self.purged.append(before_ms)
         if self.broken:
             raise ZeroDivisionError
         self.batches -= 1
-        return self.batches > 0
+        return self.slow or succeed(self.batches > 0)
 
     def close(self) -> None:
         self.closed = True
@@ -78,6 +80,21 @@ class Purging(SynchronousTestCase):
         self.clock.advance(1)
         self.assertEqual(self.entries._value.get(), 1)
         self.assertEqual(self.usable._value.get(), 0)
+
+    def test_one_purge_at_a_time(self) -> None:
+        self.store.slow = Deferred()
+        self.clock.pump([1] * 10)
+        self.assertEqual(len(self.store.purged), 2)
+        self.store.slow.callback(False)
+        self.clock.advance(1)
+        self.assertEqual(len(self.store.purged), 3)
+
+    def test_closed_during_a_purge(self) -> None:
+        self.store.slow = Deferred()
+        self.clock.advance(1)
+        self.purge.stopService()
+        self.store.slow.callback(True)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_closed_at_the_end(self) -> None:
         self.purge.stopService()

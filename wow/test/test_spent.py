@@ -1,4 +1,4 @@
-"""Every spent store keeps the promises of L{ISpentStore}: one conformance suite, run on each."""
+"""Every spent store keeps the promises of L{ISpentStore}, and what it promises beside them."""
 
 from __future__ import annotations
 
@@ -6,154 +6,23 @@ import io
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from unittest import mock
 
 import lmdb
-from hypothesis import given
-from hypothesis import strategies as st
-from twisted.internet.defer import maybeDeferred
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface.verify import verifyObject
 
 from wow.errors import Expired, Unavailable
 from wow.logs import make_logger
 from wow.pow.spent import CannotOpen, ISpentStore, MemorySpentStore
 from wow.pow.spent_lmdb import UNKNOWN_BOOT, LmdbSpentStore, this_boot
+from wow.test.spent_conformance import START, TTL, StoreConformance
 
-TTL = 60_000
-START = 1_700_000_000_000
 LATER = START + TTL + 1
-"""An expiry that a store that started at START takes."""
+"""An expiry that a store takes that started at START."""
 
 BOOT = "00000000-0000-4000-8000-000000000001"
 NEXT_BOOT = "00000000-0000-4000-8000-000000000002"
-
-Outcome = bool | type[Exception]
-
-if TYPE_CHECKING:
-    Base = SynchronousTestCase
-else:
-    Base = object
-
-
-class StoreConformance(Base):
-    """
-    What every store promises.
-
-    Mixed into a test case with C{make_store()}, which gives an empty store
-    whose clock shows C{self.now}.
-    """
-
-    def setUp(self) -> None:
-        self.now = START
-
-    def make_store(self) -> ISpentStore:
-        raise NotImplementedError
-
-    def opened(self) -> ISpentStore:
-        store = self.make_store()
-        store.open()
-        self.addCleanup(store.close)
-        return store
-
-    def spend(self, store: ISpentStore, expiry_ms: int, number: int = 1) -> Outcome:
-        outcome: list[Outcome] = []
-        maybeDeferred(store.spend, expiry_ms, number.to_bytes(16, "big")).addCallbacks(
-            outcome.append, lambda failure: outcome.append(type(failure.value))
-        )
-        return outcome[0]
-
-    def test_provides_the_interface(self) -> None:
-        verifyObject(ISpentStore, self.opened())
-
-    def test_only_the_first_spends(self) -> None:
-        store = self.opened()
-        outcomes = [self.spend(store, LATER) for _ in range(3)]
-        self.assertEqual(outcomes, [True, False, False])
-
-    def test_expiry_and_id_together_name_a_token(self) -> None:
-        store = self.opened()
-        self.assertIs(self.spend(store, LATER, 1), True)
-        self.assertIs(self.spend(store, LATER, 2), True)
-        self.assertIs(self.spend(store, LATER + 1, 1), True)
-
-    def test_store_that_starts_empty_refuses_what_was_out_before(self) -> None:
-        store = self.opened()
-        self.assertEqual(store.mark, START + TTL)
-        self.assertIs(self.spend(store, START + TTL), Expired)
-        self.assertIs(self.spend(store, START + TTL + 1), True)
-
-    def test_purged_tokens_stay_refused(self) -> None:
-        store = self.opened()
-        self.spend(store, LATER)
-        while store.purge(LATER + 1):
-            pass
-        self.assertEqual(store.count(), 0)
-        self.assertIs(self.spend(store, LATER), Expired)
-
-    def test_purge_keeps_what_has_not_expired(self) -> None:
-        store = self.opened()
-        self.spend(store, LATER)
-        store.purge(LATER)
-        self.assertEqual(store.count(), 1)
-        self.assertIs(self.spend(store, LATER), False)
-
-    def test_purging_nothing_moves_no_mark(self) -> None:
-        # A clock set forward by mistake, for a moment, must not refuse
-        # everything until time has caught up.
-        store = self.opened()
-        store.purge(LATER + 10**9)
-        self.assertEqual(store.mark, START + TTL)
-        self.assertIs(self.spend(store, LATER), True)
-
-    def test_clock_set_forward_and_back(self) -> None:
-        store = self.opened()
-        self.spend(store, LATER, 1)
-        while store.purge(LATER + 10**6):
-            pass
-        self.assertIs(self.spend(store, LATER, 1), Expired)
-        self.assertIs(self.spend(store, LATER + 1, 1), True)
-
-    def test_many_are_purged_in_bounded_steps(self) -> None:
-        store = self.opened()
-        for number in range(1200):
-            self.spend(store, LATER + number % 7, number)
-        steps = 1
-        while store.purge(LATER + 7):
-            steps += 1
-            self.assertLess(steps, 100)
-        self.assertEqual(store.count(), 0)
-        self.assertEqual(store.mark, LATER + 6)
-
-    def test_mark_never_moves_back(self) -> None:
-        store = self.opened()
-        for expiry_ms in (LATER + 10, LATER + 5):
-            self.spend(store, expiry_ms)
-        store.purge(LATER + 20)
-        self.assertEqual(store.mark, LATER + 10)
-        self.spend(store, LATER + 11)
-        store.purge(LATER + 11)
-        self.assertEqual(store.mark, LATER + 10)
-
-    @given(
-        st.lists(
-            st.tuples(st.sampled_from(["spend", "purge"]), st.integers(-5, 5), st.integers(0, 2)),
-            max_size=30,
-        )
-    )
-    def test_nothing_is_ever_spent_twice(self, steps: list[tuple[str, int, int]]) -> None:
-        self.now = START
-        store = self.make_store()
-        store.open()
-        spent: set[tuple[int, int]] = set()
-        for step, offset, number in steps:
-            if step == "purge":
-                store.purge(LATER + offset)
-            elif self.spend(store, LATER + offset, number) is True:
-                self.assertNotIn((offset, number), spent)
-                spent.add((offset, number))
-        store.close()
 
 
 class MemoryStore(StoreConformance, SynchronousTestCase):
@@ -314,8 +183,7 @@ class LmdbStore(StoreConformance, SynchronousTestCase):
         store.purge(LATER)
         self.assertEqual(store.trouble, "full")
         self.assertIs(self.spend(store, LATER, 0), Unavailable)
-        while store.purge(LATER + 1):
-            pass
+        self.purge_all(store, LATER + 1)
         self.assertIsNone(store.trouble)
         self.assertIs(self.spend(store, LATER + 1), True)
 
@@ -324,7 +192,7 @@ class LmdbStore(StoreConformance, SynchronousTestCase):
         for number in range(50_000):
             mixed = number * 7919 % 50_000
             self.assertIs(self.spend(store, LATER + mixed, mixed), True)
-        while store.purge(LATER + 50_000):
+        while self.purge(store, LATER + 50_000):
             pass
         self.assertEqual((store.count(), store.trouble), (0, None))
 
@@ -338,6 +206,28 @@ class LmdbStore(StoreConformance, SynchronousTestCase):
         store.purge(0)
         self.assertIsNone(store.trouble)
         self.assertIs(self.spend(store, LATER), False)
+
+    def test_recall_in_the_order_of_expiry(self) -> None:
+        store = self.opened_in(Path(self.mktemp()))
+        tokens = [(LATER + number // 2, (number % 2).to_bytes(16, "big")) for number in range(7)]
+        for token in reversed(tokens):
+            store.spend(*token)
+        self.assertEqual(store.recall((0, b""), 5), tokens[:5])
+        self.assertEqual(store.recall(tokens[4], 5), tokens[5:])
+        self.assertEqual(store.recall(tokens[6], 5), [])
+        memory = MemorySpentStore(lambda: START, TTL)
+        memory.open()
+        for token in tokens:
+            memory.spend(*token)
+        self.assertEqual(memory.recall(tokens[1], 3), store.recall(tokens[1], 3))
+
+    def test_recall_from_a_failing_disk(self) -> None:
+        store = self.opened_in(Path(self.mktemp()))
+        with mock.patch.object(store, "_environment") as environment:
+            environment.begin.side_effect = lmdb.DiskError("Input/output error")
+            self.assertRaises(CannotOpen, store.recall, (0, b""), 5)
+        self.assertIn("Input/output", str(store.trouble))
+        self.assertEqual(store.recall((0, b""), 5), [])
 
     def test_trouble_is_logged_once(self) -> None:
         store = self.opened_in(Path(self.mktemp()), max_entries=1)
