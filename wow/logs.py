@@ -32,6 +32,9 @@ _LEVELS: Mapping[Any, int] = {
     LogLevel.critical: logging.CRITICAL,
 }
 
+_REPETITIVE = "twisted.application._client_service"
+"""Says that it tries again for as long as a server is away; that it is, others say once."""
+
 
 class LogFile:
     """
@@ -140,9 +143,13 @@ class Observer:
         self._log = log
 
     def __call__(self, event: LogEvent) -> None:
+        level = _LEVELS.get(event.get("log_level"), logging.INFO)
+        namespace = event.get("log_namespace", "-")
+        if level == logging.INFO and namespace.startswith(_REPETITIVE):
+            level = logging.DEBUG
         self._log.log(
-            _LEVELS.get(event.get("log_level"), logging.INFO),
+            level,
             formatEvent(event),
-            logger=event.get("log_namespace", "-"),
+            logger=namespace,
             exc_info=event.get("log_failure"),
         )

@@ -9,6 +9,7 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.application.internet import ClientService
 from twisted.logger import Logger, LogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
@@ -131,6 +132,12 @@ class TwistedEvents(Logged):
     def test_no_failure_no_field(self) -> None:
         self.log.info("well")
         self.assertNotIn("exception", self.lines()[0])
+
+    def test_attempts_to_connect_without_end_are_details(self) -> None:
+        self.log.namespace = f"{ClientService.__module__}.{ClientService.__name__}"
+        self.log.info("Scheduling retry 17 to connect in 0.7 seconds.")
+        self.log.warn("worse")
+        self.assertEqual([line["event"] for line in self.lines()], ["worse"])
 
     def test_braces_in_what_strangers_send(self) -> None:
         self.log.info("{text}", text="{boom} \n {0.__class__}")
