@@ -26,6 +26,7 @@ from wow import __version__
 from wow.errors import BY_CODE
 from wow.guard import REASONS
 from wow.proxy import REASONS as PROXY_REASONS
+from wow.redis.errors import REASONS as REDIS_REASONS
 from wow.spread import Spread, Spreads
 
 OK = "ok"
@@ -192,6 +193,28 @@ class Metrics:
         self.spent_usable = self._gauge(
             "spent_usable", "1 while the spent store takes tokens, else 0."
         )
+        self.spent_reachable = self._gauge(
+            "spent_reachable",
+            "1 while the spent store that machines share does what it is asked, or there is none.",
+        )
+        self.spent_reachable.set(1)
+        self.spent_connections = self._gauge(
+            "spent_connections", "Connections to the shared spent store that are ready."
+        )
+        self.spent_duration = Spread(*_DURATIONS)
+        text = "From asking the shared spent store to spend a token to its answer."
+        durations = {"spend": self.spent_duration}
+        self.registry.register(Spreads("wow_spent_duration_seconds", text, "question", durations))
+        failures = self._counter(
+            "spent_failures", "Questions that the shared spent store did not answer.", "reason"
+        )
+        self.spent_failures = {
+            reason: self._tally(failures.labels(reason)) for reason in REDIS_REASONS
+        }
+        alone = self._counter(
+            "spent_alone", "Tokens spent on this machine alone, the shared store out of reach."
+        )
+        self.spent_alone = self._tally(alone)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"wow_{name}", text, labels, registry=self.registry)
