@@ -38,6 +38,7 @@ from wow.endpoint import Endpoint as ParsedEndpoint
 from wow.endpoint import parse
 from wow.pow import keys
 from wow.quotes.sources import load_collection
+from wow.redis import certificates, location
 from wow.secret import names_secret, reveal
 
 _PREFIX = "WOW_"
@@ -97,17 +98,30 @@ def _check_collection(path: Path) -> Path:
 
 
 def _check_spent(url: str) -> str:
-    scheme, _, path = url.partition(":")
-    if scheme != "lmdb" or not path:
-        raise ValueError("must be lmdb:PATH")
-    directory = Path(path).absolute()
+    scheme, _, rest = url.partition(":")
+    if scheme in location.SCHEMES:
+        location.parse(url)
+    elif scheme == "lmdb" and rest:
+        _check_directory(Path(rest))
+    else:
+        raise ValueError(f"must be lmdb:PATH, {location.FORMS}")
+    return url
+
+
+def _check_directory(path: Path) -> Path:
+    directory = path.absolute()
     try:
         existing = next(place for place in (directory, *directory.parents) if place.exists())
     except OSError as bad:
         raise ValueError(f"{bad.strerror}") from None
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise ValueError(f"{directory} cannot be used: {existing} is not a writable directory")
-    return url
+    return path
+
+
+def _check_certificates(path: Path) -> Path:
+    certificates.read(path)
+    return path
 
 
 def _check_expression(expression: str) -> str:
@@ -126,7 +140,7 @@ def _masked_url(url: AnyHttpUrl) -> str:
     return shown
 
 
-def _masked_header(value: str) -> str:
+def _masked_secret(value: str) -> str:
     return value if names_secret(value) else _MASK
 
 
@@ -200,11 +214,44 @@ class Spent(_Section):
 
     url: Annotated[str, AfterValidator(_check_spent)] = "lmdb:var/spent"
     max_entries: Count = 2_000_000
+    password: Annotated[str, PlainSerializer(_masked_secret)] | None = None
+    ca: Annotated[Path, AfterValidator(_check_certificates)] | None = None
+    connections: Annotated[int, Number, Whole, Field(ge=1, le=16)] = 2
+    timeout: Annotated[float, Number, Field(ge=0.01, le=60, allow_inf_nan=False)] = 0.5
+    outage: Literal["refuse", "local"] = "refuse"
+    directory: Annotated[Path, AfterValidator(_check_directory)] | None = None
 
     @property
-    def directory(self) -> Path:
-        """Where the LMDB store is."""
-        return Path(self.url.partition(":")[2])
+    def server(self) -> location.Location | None:
+        """Where the server is that other machines share, or None for LMDB."""
+        return None if self.url.startswith("lmdb:") else location.parse(self.url)
+
+    @property
+    def lmdb(self) -> Path:
+        """Where LMDB is, if this machine has a store of its own."""
+        return self.directory or Path(self.url.partition(":")[2])
+
+    @model_validator(mode="after")
+    def _check_server(self) -> Self:
+        server = self.server
+        if server is None:
+            self._check_lmdb_alone()
+        elif self.outage == "local" and self.directory is None:
+            raise ValueError("directory is missing: outage: local keeps what is redeemed there")
+        elif self.outage == "refuse" and self.directory is not None:
+            raise ValueError("directory is for outage: local")
+        elif server.user is not None and self.password is None:
+            raise ValueError("password is missing: url names a user")
+        elif self.ca is not None and not server.tls:
+            raise ValueError("ca is for TLS, and url asks for none: rediss has it, redis not")
+        return self
+
+    def _check_lmdb_alone(self) -> None:
+        given = [key for key in ("password", "ca", "directory") if getattr(self, key) is not None]
+        if self.outage == "local":
+            given.append("outage: local")
+        if given:
+            raise ValueError(f"{given[0]} is for a Redis server, and url has LMDB")
 
 
 class Limits(_Section):
@@ -259,7 +306,7 @@ class Http(_Section):
     items: Expression = "@"
     text: Expression
     author: Expression
-    headers: dict[str, Annotated[str, PlainSerializer(_masked_header)]] = {}
+    headers: dict[str, Annotated[str, PlainSerializer(_masked_secret)]] = {}
     timeout: Seconds = 5
     max_bytes: Annotated[int, Number, Whole, Field(ge=1, le=2**24)] = 65536
     interval: Seconds = 10
@@ -508,6 +555,11 @@ def _key_problems(environ: Mapping[str, str]) -> Iterator[str]:
 
 
 def _secret_problems(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:
+    if settings.spent.password is not None:
+        try:
+            reveal(settings.spent.password, environ)
+        except ValueError as missing:
+            yield f"spent.password: {missing}"
     for source in settings.quotes.enabled:
         for header, value in source.headers.items() if isinstance(source, Http) else ():
             try:

@@ -50,7 +50,6 @@ from wow.pow.pricing import Pricing, Repricing
 from wow.pow.purge import Purge
 from wow.pow.service import ProofOfWork
 from wow.pow.spent import ISpentStore
-from wow.pow.spent_lmdb import LmdbSpentStore, this_boot
 from wow.pow.token import bind
 from wow.proxy.layer import ProxyLayer
 from wow.proxy.waiting import WaitingRoom
@@ -64,6 +63,7 @@ from wow.seats import Seats
 from wow.secret import reveal
 from wow.server import Gate, Limits
 from wow.sieve import Sieve
+from wow.stores import build_spent
 
 _MOST_HEADERS = 65536
 """Bytes that an API may send before the body of its answer."""
@@ -174,14 +174,7 @@ def build(
     lane = _make_lane(reactor, meter, log)
     pricing = _build_pricing(settings, meter, metrics)
     quotes = _build_quotes(settings, environ, reactor, metrics, log)
-    spent = LmdbSpentStore(
-        settings.spent.directory,
-        _now_ms,
-        _ms(settings.pow.ttl),
-        settings.spent.max_entries,
-        log,
-        this_boot(),
-    )
+    spent = build_spent(settings, environ, reactor, metrics, log)
     proof_of_work = _build_proof_of_work(settings, environ, pricing, spent, quotes, metrics, log)
     sieve = _build_sieve(settings, reactor, metrics, log)
     prefix_bits = (settings.limits.prefix_v4, settings.limits.prefix_v6)
@@ -189,7 +182,7 @@ def build(
     gate = _build_gate(settings, proof_of_work, [sieve, offenders], reactor, metrics, log)
     health = Health(
         {
-            "spent": Check(lambda: spent.trouble),
+            "spent": Check(lambda: spent.trouble, spent.status),
             "quotes": Check(lambda: quotes.trouble, lambda: asdict(quotes.status())),
             "gate": Check(lambda: "shutting down" if gate.draining else None),
         }
@@ -322,7 +315,6 @@ def _build_purge(
     metrics: Metrics,
     log: FilteringBoundLogger,
 ) -> Purge:
-    metrics.spent_max_entries.set(settings.spent.max_entries)
     return Purge(
         spent,
         _ms(settings.pow.skew),

@@ -237,6 +237,52 @@ class Problems(Configured):
         for url in ("", "lmdb:", "redis:x", "/var/spent", f"lmdb:{self.write('file')}"):
             self.assertProblem("spent.url", {"spent": {"url": url}})
 
+    def test_spent_server(self) -> None:
+        for url in ("redis://", "redis://a,b", "redis+sentinel://a", "redis://:s3cret@a"):
+            (problem,) = self.problems({"spent": {"url": url}})
+            self.assertTrue(problem.startswith("spent.url: "), problem)
+            self.assertNotIn("s3cret", problem)
+        for section, key in (
+            ({"outage": "local"}, "directory"),
+            ({"directory": "var/local"}, "outage: local"),
+            ({"url": "redis://wow@a"}, "password"),
+            ({"ca": self.write(issue().public.decode())}, "rediss"),
+            ({"url": "lmdb:var/spent", "outage": "local"}, "outage: local"),
+            ({"url": "lmdb:var/spent", "password": "env:A"}, "password"),
+        ):
+            (problem,) = self.problems({"spent": {"url": "redis://a", **section}})
+            self.assertTrue(problem.startswith("spent: "), problem)
+            self.assertIn(key, problem)
+        for key, value in (
+            ("connections", 0),
+            ("connections", 17),
+            ("timeout", 0),
+            ("timeout", 61),
+            ("outage", "ignore"),
+            ("ca", "/nonexistent"),
+            ("directory", self.write("file")),
+        ):
+            self.assertProblem(f"spent.{key}", {"spent": {"url": "rediss://a", key: value}})
+        self.assertProblem("spent.password", {"spent": {"url": "redis://a", "password": "env:A"}})
+
+    def test_spent_server_as_it_should_be(self) -> None:
+        self.load({"spent": {"url": "redis://a"}})
+        self.load(
+            {
+                "spent": {
+                    "url": "rediss://wow@a/1",
+                    "password": "x",
+                    "ca": self.write(issue().public.decode()),
+                }
+            }
+        )
+        settings = self.load(
+            WOW_SPENT__URL="redis+sentinel://a,b/wisdom",
+            WOW_SPENT__OUTAGE="local",
+            WOW_SPENT__DIRECTORY="var/local",
+        )
+        self.assertEqual(settings.spent.lmdb, Path("var/local"))
+
     def test_sources(self) -> None:
         self.assertProblem("quotes", {"quotes": {"sources": []}})
         collection = {"type": "collection", "name": "a"}
@@ -315,7 +361,7 @@ class Secrets(Configured):
     source = (
         ("type", "http"),
         ("name", "a"),
-        ("url", "https://user:password@x/?key=token"),
+        ("url", "https://user:url-password@x/?key=token"),
         ("text", "t"),
         ("author", "a"),
     )
@@ -348,13 +394,19 @@ class Secrets(Configured):
             {"quotes": {"sources": [{**dict(self.source), "headers": headers}]}}, API="api-secret"
         )
         shown = config.dump(settings)
-        for secret in ("plain-secret", "api-secret", "password", "token"):
+        for secret in ("plain-secret", "api-secret", "url-password", "token"):
             self.assertNotIn(secret, shown)
         self.assertIn("env:API", shown)
         (source,) = settings.quotes.enabled
         assert isinstance(source, Http)
         self.assertEqual(source.headers["X-A"], "plain-secret")
         self.assertIn("token", str(source.url))
+
+    def test_password_of_the_spent_store(self) -> None:
+        for password, shown in (("s3cret", "********"), ("env:PASSWORD", "env:PASSWORD")):
+            spent = {"url": "redis://a", "password": password}
+            dumped = yaml.safe_load(config.dump(self.load({"spent": spent}, PASSWORD="s3cret")))
+            self.assertEqual(dumped["spent"]["password"], shown)
 
     def test_keys_are_not_shown(self) -> None:
         self.assertNotIn(KEY, config.dump(self.load(WOW_KEYS=KEY)))
