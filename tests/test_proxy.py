@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 import socket
 import ssl
 import struct
-import subprocess
 import time
 from ipaddress import ip_address
 from pathlib import Path
-from unittest import SkipTest
 
+from tests.balancer import HAProxy
 from tests.running import PATIENCE, Client, Running, Server, solve, wait_until
 from wow.test.certificates import issue
 
@@ -260,18 +258,7 @@ class Disbelieved(Behind):
         self.assertNotIn("restart_needed", [event["event"] for event in server.events])
 
 
-def find_haproxy() -> str:
-    # Debian has it where only root looks.
-    found = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin")
-    if found is None:
-        raise SkipTest("THERE IS NO haproxy HERE, so nothing is tried with a real one: install it")
-    return found
-
-
 CONFIGURATION = """
-global
-    stats socket unix@stats mode 600 level admin
-    maxconn 200
 defaults
     mode tcp
     timeout connect 5s
@@ -279,69 +266,31 @@ defaults
     timeout server 60s
     default-server inter 200ms source {balancer}
 listen v1
-    bind fd@{v1}
+    bind fd@{{v1}}
     server wow 127.0.0.1:{port} send-proxy check check-send-proxy
 listen v2
-    bind fd@{v2}
+    bind fd@{{v2}}
     server wow 127.0.0.1:{port} send-proxy-v2 check check-send-proxy
 listen without
-    bind fd@{without}
+    bind fd@{{without}}
     server wow 127.0.0.1:{port}
 """
 
 
-class HAProxy(Behind):
+class BehindHAProxy(Behind):
     """A real one, with its own probes, and clients with addresses of their own."""
 
     def setUp(self) -> None:
-        program = find_haproxy()
         self.server = self.start_behind()
-        self.directory = Path(self.mktemp()).absolute()
-        self.directory.mkdir()
-        listening = {
-            name: socket.create_server(("127.0.0.1", 0)) for name in ("v1", "v2", "without")
-        }
-        self.addresses = {name: each.getsockname() for name, each in listening.items()}
-        configuration = self.directory / "haproxy.cfg"
-        configuration.write_text(
-            CONFIGURATION.format(
-                balancer=BALANCER,
-                port=self.server.address[1],
-                **{name: each.fileno() for name, each in listening.items()},
-            )
-        )
-        process = subprocess.Popen(
-            [program, "-db", "-f", str(configuration)],
-            cwd=self.directory,
-            pass_fds=[each.fileno() for each in listening.values()],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        for each in listening.values():
-            each.close()
-        self.addCleanup(process.wait, PATIENCE)
-        self.addCleanup(process.terminate)
+        configuration = CONFIGURATION.format(balancer=BALANCER, port=self.server.address[1])
+        self.haproxy = HAProxy(configuration, ("v1", "v2", "without"))
+        self.addCleanup(self.haproxy.stop)
 
     def by(self, name: str, source: str) -> Client:
         """A client that comes by way of the balancer."""
-        client = Client(self.addresses[name], source)
+        client = Client(self.haproxy.addresses[name], source)
         self.addCleanup(client.close)
         return client
-
-    def states(self) -> dict[str, tuple[str, str]]:
-        """What the balancer thinks of the server: whether it is up, and what its probe said."""
-        with socket.socket(socket.AF_UNIX) as asking:
-            asking.settimeout(PATIENCE)
-            asking.connect(str((self.directory / "stats").relative_to(Path.cwd())))
-            asking.sendall(b"show stat\n")
-            answer = b"".join(iter(lambda: asking.recv(65536), b"")).decode()
-        names, *lines = (line.split(",") for line in answer.lstrip("# ").splitlines() if line)
-        rows = [dict(zip(names, line, strict=False)) for line in lines]
-        return {
-            row["pxname"]: (row["status"], row["check_status"])
-            for row in rows
-            if row["svname"] == "wow"
-        }
 
     def test_clients_of_either_version(self) -> None:
         for name in ("v1", "v2"):
@@ -356,11 +305,10 @@ class HAProxy(Behind):
         self.assertEqual(self.by("v2", "127.1.0.1").say(solve(challenge))["type"], "quote")
 
     def test_probes_find_it_up(self) -> None:
-        wait_until(lambda: (self.directory / "stats").exists())
         opened = self.server.metric("wow_connections_opened_total")
         wait_until(lambda: self.server.metric("wow_connections_opened_total") >= opened + 6)
         for name in ("v1", "v2"):
-            self.assertEqual(self.states()[name], ("UP", "L4OK"))
+            self.assertEqual(self.haproxy.states()[name, "wow"], ("UP", "L4OK"))
         self.assertEqual(self.refused(self.server, "malformed"), 0)
 
     def test_balancer_that_does_not_say_whom_it_passes_on(self) -> None:
