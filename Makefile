@@ -4,13 +4,14 @@ PYTHON ?= python3
 BIN = .venv/bin
 CONFIG ?= etc/wow.yaml
 
-.PHONY: help venv run quote test lint types check bench soak attacks clean
+.PHONY: help venv run quote test lint types check metrics bench soak attacks clean
 
 help:
 	@echo "make run    serve words of wisdom in the foreground (CONFIG=$(CONFIG))"
 	@echo "make quote  ask the server for one, from another terminal"
 	@echo "make test   run the unit tests, then the system tests"
 	@echo "make check  lint and types"
+	@echo "make metrics  what is counted; writes docs/metrics.md"
 	@echo "make bench  what it costs, against targets and other servers; writes docs/performance.md (5 minutes)"
 	@echo "make soak   memory over an hour's worth of exchanges, into the same page (5 minutes)"
 	@echo "make attacks  every attack on a server of its own; writes docs/attacks.md (20 minutes)"
@@ -54,6 +55,9 @@ types: venv
 	$(BIN)/mypy
 
 check: lint types
+
+metrics: venv
+	$(BIN)/python -m wow.admin.metrics_page > docs/metrics.md
 
 bench: .venv/bench-stamp
 	$(BIN)/python -m bench all --out docs

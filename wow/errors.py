@@ -7,7 +7,14 @@ again on its side, so both ends name a refusal by the same class.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
+
+Stage = Literal["connection", "frame", "issue", "token", "work", "resource", "spend", "server"]
+"""
+How far an exchange had come: nowhere yet; a frame was read; a challenge asked
+for; then of a solution the token, the work, the resource, and spending. The
+last is the server's own failure, wherever it was.
+"""
 
 
 class Refused(Exception):
@@ -19,6 +26,8 @@ class Refused(Exception):
     @ivar fault: whether no client in order brings it about, so that the
         server holds it against the client.
     @ivar message: one sentence for a person.
+    @ivar stage: where it was refused: where it is as a rule, unless whoever raised it says
+        otherwise.
     @ivar retry_after: seconds after which trying again makes sense, or None
         where waiting does not help.
     """
@@ -27,6 +36,7 @@ class Refused(Exception):
     closes: ClassVar[bool]
     fault: ClassVar[bool] = False
     sentence: ClassVar[str]
+    stage: Stage = "connection"
 
     def __init__(self, message: str | None = None, retry_after: float | None = None) -> None:
         self.message = self.sentence if message is None else message
@@ -38,6 +48,7 @@ class FrameTooLarge(Refused):
     code = "frame_too_large"
     closes = True
     fault = True
+    stage = "frame"
     sentence = "The announced frame is empty or longer than the server reads."
 
 
@@ -45,6 +56,7 @@ class Malformed(Refused):
     code = "malformed"
     closes = True
     fault = True
+    stage = "frame"
     sentence = "The frame is not a message of this protocol."
 
 
@@ -52,6 +64,7 @@ class UnknownResource(Refused):
     code = "unknown_resource"
     closes = False
     fault = True
+    stage = "issue"
     sentence = "There is no such resource."
 
 
@@ -59,6 +72,7 @@ class InvalidChallenge(Refused):
     code = "invalid_challenge"
     closes = True
     fault = True
+    stage = "token"
     sentence = "The challenge was not made by this server for this client."
 
 
@@ -66,6 +80,7 @@ class Expired(Refused):
     code = "expired"
     closes = False
     fault = True
+    stage = "token"
     sentence = "The challenge's time is over; ask for a new one."
 
 
@@ -73,6 +88,7 @@ class InsufficientWork(Refused):
     code = "insufficient_work"
     closes = True
     fault = True
+    stage = "work"
     sentence = "The nonces do not solve every round of the challenge."
 
 
@@ -80,6 +96,7 @@ class Replayed(Refused):
     code = "replayed"
     closes = True
     fault = True
+    stage = "spend"
     sentence = "This challenge was redeemed before."
 
 
@@ -87,6 +104,7 @@ class RateLimited(Refused):
     code = "rate_limited"
     closes = False
     fault = True
+    stage = "issue"
     sentence = "Too many requests from this address; wait before the next."
 
 
@@ -111,12 +129,14 @@ class ShuttingDown(Refused):
 class Unavailable(Refused):
     code = "unavailable"
     closes = False
+    stage = "resource"
     sentence = "The resource cannot be served just now; the solution stays good until it expires."
 
 
 class Internal(Refused):
     code = "internal"
     closes = True
+    stage = "server"
     sentence = "The server failed; this was not your doing."
 
 

@@ -23,8 +23,9 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from wow import __version__
-from wow.errors import BY_CODE
+from wow.errors import BY_CODE, Stage
 from wow.guard import REASONS
+from wow.pow.pricing import LEVELS
 from wow.proxy import REASONS as PROXY_REASONS
 from wow.redis.errors import REASONS as REDIS_REASONS
 from wow.spread import Spread, Spreads
@@ -33,6 +34,14 @@ OK = "ok"
 """The outcome of what was not refused."""
 
 _DURATIONS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5)
+_WORKING = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60, 120)
+
+_ELSEWHERE: tuple[tuple[Stage, str], ...] = (
+    ("resource", "unknown_resource"),
+    ("spend", "expired"),
+    ("spend", "unavailable"),
+)
+"""Refusals at another stage than is the rule for their code."""
 
 
 class Tally:
@@ -74,6 +83,23 @@ class Tallies(Collector):
         return ()
 
 
+class Refusals(dict[tuple[Stage, str], Tally]):
+    """
+    Counts refusals by stage and code. Those that can be are there from the
+    start; one that nobody foresaw is counted all the same.
+    """
+
+    def __init__(self, tally: Tallies, counter: Counter) -> None:
+        super().__init__()
+        self._make = lambda stage, code: tally(counter.labels(stage, code))
+        usual = [(refused.stage, code) for code, refused in BY_CODE.items()]
+        for stage, code in (*usual, *_ELSEWHERE):
+            self[stage, code] = self._make(stage, code)
+
+    def __missing__(self, key: tuple[Stage, str]) -> Tally:
+        return self.setdefault(key, self._make(*key))
+
+
 class Metrics:
     """Every metric of a server, on a registry of its own."""
 
@@ -86,6 +112,7 @@ class Metrics:
         self._prices()
         self._connections()
         self._certificates()
+        self._identity()
         self._quotes()
         self._spent()
 
@@ -112,6 +139,13 @@ class Metrics:
             kind: {code: self._tally(outcomes.labels(kind, code)) for code in BY_CODE}
             for kind in ("request", "solution", "connection")
         }
+        refusals = self._counter(
+            "refusals",
+            "Answers that were refusals, by how far the exchange had come and error code.",
+            "stage",
+            "code",
+        )
+        self.refusals = Refusals(self._tally, refusals)
         self.issue_duration = Spread(*_DURATIONS)
         self.redeem_duration = Spread(*_DURATIONS)
         durations = Spreads(
@@ -121,6 +155,16 @@ class Metrics:
             {"request": self.issue_duration, "solution": self.redeem_duration},
         )
         self.registry.register(durations)
+        self.exchange_duration = self._spread(
+            "exchange_duration_seconds",
+            "From a request read to its resource written, solving included, where both were on "
+            "one connection.",
+        )
+        self.solve_time = self._spread(
+            "solve_time_seconds",
+            "From a challenge made to its solution, of those redeemed, by the token alone: the "
+            "challenge may have been another server's.",
+        )
 
     def _prices(self) -> None:
         asked = self._counter("effort_asked_hashes", "Expected hashes of all challenges made.")
@@ -131,8 +175,27 @@ class Metrics:
             "price_hashes", "Expected hashes that a challenge asks of an unknown client now."
         )
         self.base_price = self._gauge(
-            "base_price_hashes", "The same while nothing drives the price up."
+            "base_price_hashes", "The same price while nothing drives it up (pow.effort)."
         )
+        self.surge = self._gauge(
+            "price_surge_ratio", "How many times the base price the load alone makes it; 1 or more."
+        )
+        self.floor = self._gauge(
+            "price_floor_hashes", "The least that a challenge asks of any client."
+        )
+        self.ceiling = self._gauge(
+            "price_ceiling_hashes", "The most that a challenge asks of any client."
+        )
+        self.load = self._gauge(
+            "load_target_ratio",
+            "The share of the event loop's time that is to be in use (pow.load).",
+        )
+        challenges = self._counter(
+            "challenges",
+            "Challenges made, by how many times the price was doubled for the client's conduct.",
+            "doublings",
+        )
+        self.challenges = [self._tally(challenges.labels(level)) for level in range(LEVELS + 1)]
 
     def _connections(self) -> None:
         opened = self._counter("connections_opened", "Connections accepted.")
@@ -166,8 +229,14 @@ class Metrics:
             reason: self._tally(proxy_refused.labels(reason)) for reason in PROXY_REASONS
         }
         self.max_connections = self._gauge("max_connections", "The bound on open connections.")
+        self.max_half_begun = self._gauge(
+            "max_connections_half_begun", "The bound on wow_connections_half_begun."
+        )
         self.clients = self._gauge("clients", "Clients that something is known of.")
         self.networks = self._gauge("networks", "Networks that something is known of.")
+        self.max_clients = self._gauge(
+            "max_clients", "The bound on the table of clients, and on that of networks."
+        )
 
     def _certificates(self) -> None:
         self.certificate_expiry = self._gauge(
@@ -177,12 +246,26 @@ class Metrics:
             "endpoint",
         )
 
+    def _identity(self) -> None:
+        self.configuration = Info(
+            "wow_configuration",
+            "A fingerprint of the configuration in force, without what is a machine's own. "
+            "Servers with the same one treat clients alike.",
+            registry=self.registry,
+        )
+        self.keys = self._gauge(
+            "keys", "1 for each key in force, by id and role (signs, verifies).", "id", "role"
+        )
+
     def _quotes(self) -> None:
         taken = self._counter(
             "quotes_taken", "Quotes taken from the pool for a solution, by source.", "source"
         )
         self.quotes_taken = lambda source: self._tally(taken.labels(source))
         self.quotes_pooled = self._gauge("quotes_pooled", "Quotes in the pool not yet taken.")
+        self.max_quotes_pooled = self._gauge(
+            "max_quotes_pooled", "The bound on wow_quotes_pooled (quotes.pool)."
+        )
         self.quote_fetches = self._counter(
             "quote_fetches", "Attempts to fetch quotes, by source and outcome.", "source", "outcome"
         )
@@ -215,6 +298,11 @@ class Metrics:
             "spent_alone", "Tokens spent on this machine alone, the shared store out of reach."
         )
         self.spent_alone = self._tally(alone)
+
+    def _spread(self, name: str, text: str) -> Spread:
+        spread = Spread(*_WORKING)
+        self.registry.register(Spreads(f"wow_{name}", text, None, {"": spread}))
+        return spread
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"wow_{name}", text, labels, registry=self.registry)

@@ -104,6 +104,7 @@ class GateProtocol(Int32StringReceiver, TimeoutMixin):
     _choked = False
     _yielded = False
     _challenges = 0
+    _asked: float | None = None
     _closing = False
     _unbuffered = False
     _message = "connection"
@@ -121,6 +122,19 @@ class GateProtocol(Int32StringReceiver, TimeoutMixin):
         self.MAX_LENGTH = gate.limits.max_frame
         self._frames_left = 2 * gate.limits.exchanges
         self.callLater = gate.deadlines.callLater  # type: ignore[method-assign]
+
+    @property
+    def state(self) -> str:
+        """What it is about just now."""
+        states = (
+            (self._closing, "closing"),
+            (self._awaiting, "answering"),
+            (self._choked, "not read by its peer"),
+            (self._yielded, "waiting for its turn"),
+            (self._challenges, "solving"),
+            (self._began, "idle"),
+        )
+        return next((name for holds, name in states if holds), "silent")
 
     # What happens to the connection.
 
@@ -275,6 +289,7 @@ class GateProtocol(Int32StringReceiver, TimeoutMixin):
         level = gate.guard.ask(self.visitor, self.heard)
         issued = gate.proof_of_work.issue(self._prefix, request.resource, level)
         self._challenges += 1
+        self._asked = self.heard
         gate.metrics.issued.count += 1
         self._send(
             wire.Challenge(
@@ -312,6 +327,10 @@ class GateProtocol(Int32StringReceiver, TimeoutMixin):
         self._gate.metrics.redeemed.count += 1
         self._gate.guard.redeemed(self.visitor, self.heard)
         self._send(message, self._gate.metrics.redeem_duration)
+        if self._asked is not None:
+            took = self._gate.clock.seconds() - self._asked
+            self._gate.metrics.exchange_duration.observe(took)
+            self._asked = None
 
     def _redeem_failed(self, failure: Failure) -> None:
         self._awaiting = False
@@ -355,9 +374,11 @@ class GateProtocol(Int32StringReceiver, TimeoutMixin):
         if self._closing:
             return
         self._gate.metrics.refused[self._message][refused.code].count += 1
+        self._gate.metrics.refusals[refused.stage, refused.code].count += 1
         self._gate.log.debug(
             "refused",
             code=refused.code,
+            stage=refused.stage,
             client=text_of(self.visitor.address),
             message=refused.message,
         )

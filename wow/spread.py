@@ -49,14 +49,20 @@ class Spread:
 class Spreads(Collector):
     """A metric whose values are counted by size, for each value of one label."""
 
-    def __init__(self, name: str, text: str, label: str, spreads: Mapping[str, Spread]) -> None:
+    def __init__(
+        self, name: str, text: str, label: str | None, spreads: Mapping[str, Spread]
+    ) -> None:
+        """
+        @param label: None for a metric without one. It has one value, which is not shown.
+        """
         self._name = name
         self._text = text
         self._label = label
         self._spreads = spreads
 
     def collect(self) -> Iterable[Metric]:
-        family = HistogramMetricFamily(self._name, self._text, labels=[self._label])
+        labels = [] if self._label is None else [self._label]
+        family = HistogramMetricFamily(self._name, self._text, labels=labels)
         for value, spread in self._spreads.items():
-            family.add_metric([value], spread.buckets, spread.sum)
+            family.add_metric([value] if labels else [], spread.buckets, spread.sum)
         yield family

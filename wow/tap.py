@@ -28,11 +28,13 @@ from wow import __version__, config
 from wow.admin.health import Check, Health
 from wow.admin.site import make_site
 from wow.breaker import Breaker
+from wow.census import Census
 from wow.clients import Clients
 from wow.config import Collection, ConfigError, Http, Settings
 from wow.descriptors import raise_limit, room
 from wow.endpoint import parse
 from wow.entrance import Entrance
+from wow.fingerprint import fingerprint
 from wow.guard import Allowance, Guard, Lists, Scope
 from wow.heap import Heap, find_trim
 from wow.identity import Identities
@@ -57,11 +59,12 @@ from wow.quotes.answer import Layout
 from wow.quotes.endpoint import BoundedEndpoints
 from wow.quotes.service import QuoteService, Supply
 from wow.quotes.sources import CollectionSource, HttpSource, load_collection
+from wow.quotes.states import SourceStates
 from wow.rate import Rate
 from wow.reload import Reload
 from wow.seats import Seats
 from wow.secret import reveal
-from wow.server import Gate, Limits
+from wow.server import Gate, GateProtocol, Limits
 from wow.sieve import Sieve
 from wow.stores import build_spent
 
@@ -169,6 +172,7 @@ def build(
     @param load: reads the settings again.
     """
     metrics = Metrics()
+    metrics.configuration.info({"hash": fingerprint(settings)})
     meter = LoopMeter(time.monotonic)
     metrics.registry.register(meter)
     lane = _make_lane(reactor, meter, log)
@@ -232,7 +236,8 @@ def _build_quotes(
     log: FilteringBoundLogger,
 ) -> QuoteService:
     chance = random.Random()  # noqa: S311 (it shuffles quotes and spreads retries)
-    return QuoteService(
+    metrics.max_quotes_pooled.set(settings.quotes.pool)
+    quotes = QuoteService(
         [_build_supply(source, environ, reactor, chance) for source in settings.quotes.enabled],
         settings.quotes.pool,
         reactor,
@@ -241,6 +246,8 @@ def _build_quotes(
         metrics.quotes_pooled,
         metrics.quote_fetches,
     )
+    metrics.registry.register(SourceStates(quotes.status))
+    return quotes
 
 
 def _build_supply(
@@ -279,7 +286,7 @@ def _build_proof_of_work(
     log: FilteringBoundLogger,
 ) -> ProofOfWork:
     return ProofOfWork(
-        keys=_find_keys(settings, environ, log),
+        keys=_show_keys(_find_keys(settings, environ, log), metrics),
         pricing=pricing,
         ttl_ms=_ms(settings.pow.ttl),
         skew_ms=_ms(settings.pow.skew),
@@ -289,6 +296,8 @@ def _build_proof_of_work(
         now_ms=_now_ms,
         effort_asked=metrics.effort_asked,
         effort_paid=metrics.effort_paid,
+        challenges=metrics.challenges,
+        solve_time=metrics.solve_time,
     )
 
 
@@ -306,6 +315,13 @@ def _find_keys(
         remedy="wow keygen wow.key, and set keys.file",
     )
     return KeyRing([keys.generate()])
+
+
+def _show_keys(ring: KeyRing, metrics: Metrics) -> KeyRing:
+    signing = ring.signing.id.hex()
+    for key_id in ring.ids():
+        metrics.keys.labels(key_id, "signs" if key_id == signing else "verifies").set(1)
+    return ring
 
 
 def _build_purge(
@@ -349,6 +365,10 @@ def _build_pricing(settings: Settings, meter: LoopMeter, metrics: Metrics) -> Pr
     )
     metrics.base_price.set(settings.pow.effort)
     metrics.price.set_function(lambda: pricing.effort)
+    metrics.surge.set_function(lambda: pricing.surge)
+    metrics.floor.set_function(lambda: pricing.bounds[0])
+    metrics.ceiling.set_function(lambda: pricing.bounds[1])
+    metrics.load.set(settings.pow.load)
     return pricing
 
 
@@ -365,15 +385,18 @@ def _build_gate(
     metrics.max_connections.set(connections)
     # Where there is less room for connections, there is less for these too.
     half_begun = max(1, limits.half_begun * connections // limits.connections)
+    metrics.max_half_begun.set(half_begun)
 
     def turned_away(prefix: bytes) -> None:
         for watcher in watchers:
             watcher.turned_away(prefix)
 
+    seats = Seats[GateProtocol](connections, half_begun)
+    metrics.registry.register(Census(seats))
     return Gate(
         proof_of_work,
         _build_guard(settings, metrics),
-        Seats(connections, half_begun),
+        seats,
         Rate(limits.explained, limits.explained),
         turned_away,
         Limits(
@@ -460,6 +483,7 @@ def _build_guard(settings: Settings, metrics: Metrics) -> Guard:
     limits = settings.limits
     clients = Clients(limits.clients)
     metrics.clients.set_function(clients.__len__)
+    metrics.max_clients.set(limits.clients)
     scopes = [Scope(_allowance(limits, 1), clients, {5: 5, 17: 17})]
     if limits.network_share:
         networks = Clients(limits.clients)

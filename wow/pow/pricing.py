@@ -224,6 +224,12 @@ class Pricing:
         """How many times the base that is, for the load alone: 1 if there is little."""
         return self._surge.effort / self._base
 
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """The least and the most hashes that can be asked of anybody."""
+        least, most = (Price.of(each, self._rounds) for each in (self._floor, self._ceiling))
+        return least.effort, most.effort
+
     def price(self, level: int) -> Price:
         """
         What to ask of a client now.

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from wow import errors
 from wow.metrics import Tally
@@ -22,6 +23,7 @@ from wow.pow.resource import IProtectedResource
 from wow.pow.spent import ISpentStore
 from wow.pow.token import UNBOUND, Token, open_sealed, seal
 from wow.pow.work import check, target
+from wow.spread import Spread
 
 
 class Issued(NamedTuple):
@@ -53,6 +55,8 @@ class ProofOfWork:
         now_ms: Callable[[], int],
         effort_asked: Tally,
         effort_paid: Tally,
+        challenges: Sequence[Tally],
+        solve_time: Spread,
     ) -> None:
         """
         @param ttl_ms: how long a challenge lives.
@@ -62,6 +66,8 @@ class ProofOfWork:
             that it was made for.
         @param resources: what is behind the gate, by name.
         @param now_ms: the wall clock, milliseconds since the Unix epoch.
+        @param challenges: counts those made, by how many times their price was doubled.
+        @param solve_time: from a challenge made to its solution, for those redeemed.
         """
         self._keys = keys
         self._pricing = pricing
@@ -74,6 +80,8 @@ class ProofOfWork:
         self._now_ms = now_ms
         self._effort_asked = effort_asked
         self._effort_paid = effort_paid
+        self._challenges = challenges
+        self._solve_time = solve_time
         self._ids = RandomIds()
 
     def issue(self, client: bytes, resource: str, level: int = 0) -> Issued:
@@ -90,6 +98,7 @@ class ProofOfWork:
         token = Token(price.rounds, price.round_effort, self._expiry_ms(), self._ids(), resource)
         text = seal(token, self._keys, client if self._bind_clients else UNBOUND)
         self._effort_asked.count += price.effort
+        self._challenges[level].count += 1
         return Issued(text, price, self._expires_in)
 
     def _expiry_ms(self) -> int:
@@ -115,28 +124,47 @@ class ProofOfWork:
         @raise errors.Replayed: if the token was spent before.
         """
         token = open_sealed(text, self._keys, client if self._bind_clients else UNBOUND)
-        if self._now_ms() > token.expiry_ms + self._skew_ms:
+        now_ms = self._now_ms()
+        if now_ms > token.expiry_ms + self._skew_ms:
             raise errors.Expired
         if len(nonces) != token.rounds or not check(text, nonces, target(token.round_effort)):
             raise errors.InsufficientWork
         resource = self._resources.get(token.resource)
         if resource is None:
-            raise errors.UnknownResource
+            raise _at("resource", errors.UnknownResource())
         message = resource.prepare(client)
         if isinstance(message, Deferred):
-            return message.addCallback(self._spend, token)
-        return self._spend(message, token)
+            return message.addCallback(self._spend, token, now_ms)
+        return self._spend(message, token, now_ms)
 
-    def _spend(self, message: Any, token: Token) -> Any:
-        first = self._spent.spend(token.expiry_ms, token.random_id)
+    def _spend(self, message: Any, token: Token, now_ms: int) -> Any:
+        try:
+            first = self._spent.spend(token.expiry_ms, token.random_id)
+        except errors.Refused as refused:
+            _at("spend", refused)
+            raise
         if isinstance(first, Deferred):
-            return first.addCallback(self._hand_out, message, token)
-        return self._hand_out(first, message, token)
+            handed_out = (message, token, now_ms)
+            return first.addCallbacks(self._hand_out, _not_spent, callbackArgs=handed_out)
+        return self._hand_out(first, message, token, now_ms)
 
-    def _hand_out(self, first: bool, message: Any, token: Token) -> Any:
+    def _hand_out(self, first: bool, message: Any, token: Token, now_ms: int) -> Any:
         if first is not True:
             raise errors.Replayed
         effort = token.rounds * token.round_effort
         self._effort_paid.count += effort
         self._pricing.paid(effort)
+        # Clocks that differ, or that were set, can make it less than nothing.
+        self._solve_time.observe(max(0, now_ms + self._ttl_ms - token.expiry_ms) / 1000)
         return message
+
+
+def _not_spent(failure: Failure) -> Failure:
+    if isinstance(failure.value, errors.Refused):
+        _at("spend", failure.value)
+    return failure
+
+
+def _at(stage: errors.Stage, refused: errors.Refused) -> errors.Refused:
+    refused.stage = stage
+    return refused

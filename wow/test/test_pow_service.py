@@ -14,12 +14,13 @@ from zope.interface import implementer
 from wow import errors
 from wow.metrics import Tally
 from wow.pow.keys import KeyRing, generate
-from wow.pow.pricing import Price, Pricing
+from wow.pow.pricing import LEVELS, Price, Pricing
 from wow.pow.resource import IProtectedResource
 from wow.pow.service import ProofOfWork
 from wow.pow.spent import MemorySpentStore
 from wow.pow.token import UNBOUND, Token, bind, open_sealed, pack, seal
 from wow.pow.work import search
+from wow.spread import Spread
 from wow.test.test_token import RING, VECTORS
 
 TTL = 60_000
@@ -51,6 +52,9 @@ class Gated(SynchronousTestCase):
         self.spent.open()
         self.asked = Tally(Counter("asked", "Effort asked.", registry=None))
         self.paid = Tally(Counter("paid", "Effort paid.", registry=None))
+        made = Counter("made", "Challenges.", registry=None)
+        self.challenges = [Tally(made) for _ in range(LEVELS + 1)]
+        self.solve_time = Spread(1.0, 10.0)
         self.pricing = Pricing(
             base=64,
             floor=64,
@@ -73,6 +77,8 @@ class Gated(SynchronousTestCase):
             now_ms=lambda: self.now,
             effort_asked=self.asked,
             effort_paid=self.paid,
+            challenges=self.challenges,
+            solve_time=self.solve_time,
         )
 
     def solve(self, text: str, rounds: int = 4, target: int = (2**64 - 1) // 16) -> list[int]:
@@ -123,6 +129,12 @@ class Issuing(Gated):
 
     def test_level_of_the_client_doubles_the_price(self) -> None:
         self.assertEqual(self.gate().issue(ALICE, "quote", 3).price, Price(4, 128))
+
+    def test_challenges_are_counted_by_level(self) -> None:
+        for level in (0, 3, 3, LEVELS):
+            self.gate().issue(ALICE, "quote", level)
+        counts = {level: made.count for level, made in enumerate(self.challenges) if made.count}
+        self.assertEqual(counts, {0: 1, 3: 2, LEVELS: 1})
 
 
 class Redeeming(Gated):
@@ -245,6 +257,66 @@ class Redeeming(Gated):
         self.patch(self.spent, "spend", lambda *_: fail(errors.Unavailable()))
         self.assertIs(self.redeem(*self.issued()), errors.Unavailable)
         self.assertEqual(self.paid.count, 0)
+
+
+class Stages(Gated):
+    """A refusal says how far the exchange had come."""
+
+    def stage(self, text: str, nonces: list[int]) -> str:
+        redeemed = maybeDeferred(self.gate().redeem, ALICE, text, nonces)
+        refused = self.failureResultOf(redeemed, errors.Refused).value
+        assert isinstance(refused, errors.Refused)
+        return f"{refused.stage} {refused.code}"
+
+    def test_one_after_the_other(self) -> None:
+        text, nonces = self.issued()
+        self.assertEqual(self.stage(text[:-1], nonces), "token invalid_challenge")
+        self.assertEqual(self.stage(text, []), "work insufficient_work")
+        self.redeem(text, nonces)
+        self.assertEqual(self.stage(text, nonces), "spend replayed")
+        self.now += 10 * TTL
+        self.assertEqual(self.stage(text, nonces), "token expired")
+
+    def test_the_resource_and_the_store_are_told_apart(self) -> None:
+        solution = self.issued()
+        self.fortune.answer = fail(errors.Unavailable())
+        self.assertEqual(self.stage(*solution), "resource unavailable")
+        self.fortune.answer = None
+        self.patch(self.spent, "spend", lambda *_: fail(errors.Unavailable()))
+        self.assertEqual(self.stage(*solution), "spend unavailable")
+
+    def test_below_the_mark(self) -> None:
+        solution = self.issued()
+        self.spent = MemorySpentStore(lambda: self.now + 1, TTL)
+        self.spent.open()
+        self.assertEqual(self.stage(*solution), "spend expired")
+
+    def test_resource_that_is_gone(self) -> None:
+        token = Token(1, 1, self.now + TTL + 1, bytes(16), "riches")
+        self.assertEqual(self.stage(seal(token, RING, ALICE), [0]), "resource unknown_resource")
+
+
+class SolveTime(Gated):
+    def solved_after(self, milliseconds: int) -> list[int]:
+        text, nonces = self.issued()
+        self.now += milliseconds
+        self.redeem(text, nonces)
+        return [int(count) for _, count in self.solve_time.buckets]
+
+    def test_is_from_issue_to_solution(self) -> None:
+        # The store began just now, so that the token lives a millisecond longer.
+        self.assertEqual(self.solved_after(1001), [1, 1, 1])
+        self.assertEqual(self.solve_time.sum, 1.0)
+        self.assertEqual(self.solved_after(1001), [1, 2, 2])
+
+    def test_is_not_negative(self) -> None:
+        self.solved_after(-500)
+        self.assertEqual(self.solve_time.sum, 0.0)
+
+    def test_is_that_of_the_redeemed_alone(self) -> None:
+        text, nonces = self.issued()
+        self.redeem(text, nonces[:-1])
+        self.assertEqual(self.solve_time.buckets[-1][1], 0)
 
 
 class KeyRotation(Gated):

@@ -191,6 +191,8 @@ class Served(SynchronousTestCase):
             now_ms=self.now_ms,
             effort_asked=self.metrics.effort_asked,
             effort_paid=self.metrics.effort_paid,
+            challenges=self.metrics.challenges,
+            solve_time=self.metrics.solve_time,
         )
         defaults = Limits(4096, 30, 65, 3600, 1000, 5)
         return Gate(
@@ -306,6 +308,37 @@ class Exchanges(Served):
         self.assertEqual(self.count("wow_connections"), 0)
         self.assertEqual(self.count("wow_connections_opened_total"), 1)
 
+    def test_whole_exchange_is_timed(self) -> None:
+        client = self.connect()
+        solution = self.solution(client)
+        self.clock.advance(2)
+        client.ask(solution)
+        self.assertEqual(self.count("wow_exchange_duration_seconds_sum"), 2)
+        self.assertEqual(self.count("wow_exchange_duration_seconds_count"), 1)
+        self.assertAlmostEqual(self.count("wow_solve_time_seconds_sum"), 2, 2)
+
+    def test_exchange_over_two_connections_is_not_timed(self) -> None:
+        first, second = self.connect(), self.connect()
+        second.ask(self.solution(first))
+        self.assertEqual(self.count("wow_exchange_duration_seconds_count"), 0)
+        second.ask(self.solution(second))
+        second.ask(self.solution(first))
+        self.assertEqual(self.count("wow_exchange_duration_seconds_count"), 1)
+
+    def test_state(self) -> None:
+        client = self.connect()
+        states = [client.protocol.state]
+        solution = self.solution(client)
+        states.append(client.protocol.state)
+        self.quotes.answer = Deferred()
+        client.send(wire.frame(solution))
+        states.append(client.protocol.state)
+        self.quotes.answer.callback(QUOTE)
+        states.append(client.protocol.state)
+        client.protocol.hang_up()
+        states.append(client.protocol.state)
+        self.assertEqual(states, ["silent", "solving", "answering", "idle", "closing"])
+
     def test_unix_socket(self) -> None:
         client = Conversation(self.gate, UNIXAddress("/run/wow.sock"))
         self.addCleanup(client.lose)
@@ -314,6 +347,13 @@ class Exchanges(Served):
 
 class Refusals(Served):
     """Every error code of the protocol, and whether the connection survives it."""
+
+    def test_counted_by_stage(self) -> None:
+        client = self.connect()
+        client.ask(wire.Request("riches"))
+        client.ask(wire.Solution("bogus", [0, 0]))
+        for stage, code in (("issue", "unknown_resource"), ("token", "invalid_challenge")):
+            self.assertEqual(self.count("wow_refusals_total", stage=stage, code=code), 1)
 
     def check(self, client: Conversation, code: str, retry_after: bool = False) -> None:
         answer = client.hear()[-1]

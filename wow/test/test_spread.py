@@ -34,3 +34,11 @@ class LikeTheLibrarys(SynchronousTestCase):
                 ours.get_sample_value(name, {"type": "big"}),
                 theirs.get_sample_value(name, {"type": "big"}),
             )
+
+    def test_without_a_label(self) -> None:
+        registry = CollectorRegistry()
+        spread = Spread(*BOUNDS)
+        registry.register(Spreads("sizes", "Sizes.", None, {"": spread}))
+        spread.observe(0.7)
+        self.assertEqual(registry.get_sample_value("sizes_bucket", {"le": "1.0"}), 1)
+        self.assertEqual(registry.get_sample_value("sizes_sum"), 0.7)
