@@ -28,13 +28,12 @@ from wow.guard import REASONS
 from wow.pow.pricing import LEVELS
 from wow.proxy import REASONS as PROXY_REASONS
 from wow.redis.errors import REASONS as REDIS_REASONS
-from wow.spread import Spread, Spreads
+from wow.spread import Milliseconds, Spread, Spreads
 
 OK = "ok"
 """The outcome of what was not refused."""
 
 _DURATIONS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5)
-_WORKING = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60, 120)
 
 _ELSEWHERE: tuple[tuple[Stage, str], ...] = (
     ("resource", "unknown_resource"),
@@ -155,12 +154,12 @@ class Metrics:
             {"request": self.issue_duration, "solution": self.redeem_duration},
         )
         self.registry.register(durations)
-        self.exchange_duration = self._spread(
+        self.exchange_duration = self._milliseconds(
             "exchange_duration_seconds",
             "From a request read to its resource written, solving included, where both were on "
             "one connection.",
         )
-        self.solve_time = self._spread(
+        self.solve_time = self._milliseconds(
             "solve_time_seconds",
             "From a challenge made to its solution, of those redeemed, by the token alone: the "
             "challenge may have been another server's.",
@@ -299,8 +298,8 @@ class Metrics:
         )
         self.spent_alone = self._tally(alone)
 
-    def _spread(self, name: str, text: str) -> Spread:
-        spread = Spread(*_WORKING)
+    def _milliseconds(self, name: str, text: str) -> Milliseconds:
+        spread = Milliseconds()
         self.registry.register(Spreads(f"wow_{name}", text, None, {"": spread}))
         return spread
 

@@ -104,7 +104,7 @@ class GateProtocol(Int32StringReceiver, TimeoutMixin):
     _choked = False
     _yielded = False
     _challenges = 0
-    _asked: float | None = None
+    _asked = 0.0
     _closing = False
     _unbuffered = False
     _message = "connection"
@@ -326,11 +326,10 @@ class GateProtocol(Int32StringReceiver, TimeoutMixin):
     def _redeemed(self, message: wire.ServerMessage) -> None:
         self._gate.metrics.redeemed.count += 1
         self._gate.guard.redeemed(self.visitor, self.heard)
-        self._send(message, self._gate.metrics.redeem_duration)
-        if self._asked is not None:
-            took = self._gate.clock.seconds() - self._asked
-            self._gate.metrics.exchange_duration.observe(took)
-            self._asked = None
+        sent = self._send(message, self._gate.metrics.redeem_duration)
+        if sent and self._asked:
+            self._gate.metrics.exchange_duration.count(int((sent - self._asked) * 1000))
+            self._asked = 0.0
 
     def _redeem_failed(self, failure: Failure) -> None:
         self._awaiting = False
@@ -342,13 +341,15 @@ class GateProtocol(Int32StringReceiver, TimeoutMixin):
 
     # What the server says.
 
-    def _send(self, message: wire.ServerMessage, duration: Spread) -> None:
+    def _send(self, message: wire.ServerMessage, duration: Spread) -> float:
+        """Send an answer, and give the time when that was done, or 0 if it was not."""
         if self._closing:
-            return
+            return 0.0
         self._write(wire.frame(message))
         now = self._gate.clock.seconds()
         duration.observe(now - self.heard)
         self._wait(now)
+        return now
 
     def _write(self, data: bytes) -> None:
         # A plain socket takes a message at once: one system call. By way of

@@ -12,10 +12,10 @@ from collections.abc import Iterable
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
 
+from wow.breaker import State
 from wow.census import Census
 from wow.loop import LoopMeter
 from wow.metrics import Metrics
-from wow.breaker import State
 from wow.quotes.service import SourceStatus, Status
 from wow.quotes.states import SourceStates
 

@@ -23,7 +23,7 @@ from wow.pow.resource import IProtectedResource
 from wow.pow.spent import ISpentStore
 from wow.pow.token import UNBOUND, Token, open_sealed, seal
 from wow.pow.work import check, target
-from wow.spread import Spread
+from wow.spread import Milliseconds
 
 
 class Issued(NamedTuple):
@@ -56,7 +56,7 @@ class ProofOfWork:
         effort_asked: Tally,
         effort_paid: Tally,
         challenges: Sequence[Tally],
-        solve_time: Spread,
+        solve_time: Milliseconds,
     ) -> None:
         """
         @param ttl_ms: how long a challenge lives.
@@ -155,7 +155,8 @@ class ProofOfWork:
         self._effort_paid.count += effort
         self._pricing.paid(effort)
         # Clocks that differ, or that were set, can make it less than nothing.
-        self._solve_time.observe(max(0, now_ms + self._ttl_ms - token.expiry_ms) / 1000)
+        took = now_ms + self._ttl_ms - token.expiry_ms
+        self._solve_time.count(max(0, took))
         return message
 
 

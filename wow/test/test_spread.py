@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram
 from twisted.trial.unittest import SynchronousTestCase
 
-from wow.spread import Spread, Spreads
+from wow.spread import Milliseconds, Spread, Spreads
 
 BOUNDS = (0.5, 1.0, 10.0)
 
@@ -42,3 +42,14 @@ class LikeTheLibrarys(SynchronousTestCase):
         spread.observe(0.7)
         self.assertEqual(registry.get_sample_value("sizes_bucket", {"le": "1.0"}), 1)
         self.assertEqual(registry.get_sample_value("sizes_sum"), 0.7)
+
+
+class InMilliseconds(SynchronousTestCase):
+    @given(st.lists(st.one_of(st.integers(0, 2**20), st.sampled_from([0, 1, 2**17 - 1, 2**17]))))
+    def test_is_a_spread_over_doubling_bounds(self, durations: list[int]) -> None:
+        ours, plain = Milliseconds(), Spread(*((2**bits - 1) / 1000 for bits in range(18)))
+        for duration in durations:
+            ours.count(duration)
+            plain.observe(duration / 1000)
+        self.assertEqual(ours.buckets, plain.buckets)
+        self.assertEqual(ours.sum, plain.sum)
