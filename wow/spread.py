@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
+from itertools import accumulate
 
 from prometheus_client.metrics_core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 _BITS = 18
-"""Of the first duration that is not told from longer ones: 131 seconds."""
+"""Of the first duration in milliseconds that is not told from longer ones."""
 
 
 class Spread:
@@ -49,29 +50,42 @@ class Spread:
         return buckets
 
 
-class Milliseconds(Spread):
+class Milliseconds:
     """
-    Durations in whole milliseconds, by bounds that double. To count one costs
-    half of what it does elsewhere.
+    Durations in whole milliseconds, by bounds that double up to 131 seconds.
+    To count one costs half of what it does elsewhere.
     """
 
-    __slots__ = ()
+    __slots__ = ("_counts", "_sum")
 
     def __init__(self) -> None:
-        super().__init__(*((2**bits - 1) / 1000 for bits in range(_BITS)))
+        # By how many bits a duration has.
+        self._counts = [0] * 64
+        self._sum = 0
 
     def count(self, duration: int) -> None:
-        """Count a duration, not negative."""
-        self.sum += duration / 1000
-        bits = duration.bit_length()
-        self._counts[min(_BITS, bits)] += 1
+        """Count a duration, not negative and below 2^63."""
+        self._sum += duration
+        self._counts[duration.bit_length()] += 1
+
+    @property
+    def sum(self) -> float:
+        """Of all durations, in seconds."""
+        return self._sum / 1000
+
+    @property
+    def buckets(self) -> list[tuple[str, float]]:
+        """As those of a L{Spread}, in seconds."""
+        totals = list(accumulate(self._counts))
+        bounds = [floatToGoString((2**bits - 1) / 1000) for bits in range(_BITS)]
+        return [*zip(bounds, totals, strict=False), ("+Inf", totals[-1])]
 
 
 class Spreads(Collector):
     """A metric whose values are counted by size, for each value of one label."""
 
     def __init__(
-        self, name: str, text: str, label: str | None, spreads: Mapping[str, Spread]
+        self, name: str, text: str, label: str | None, spreads: Mapping[str, Spread | Milliseconds]
     ) -> None:
         """
         @param label: None for a metric without one. It has one value, which is not shown.

@@ -154,9 +154,10 @@ class ProofOfWork:
         effort = token.rounds * token.round_effort
         self._effort_paid.count += effort
         self._pricing.paid(effort)
-        # Clocks that differ, or that were set, can make it less than nothing.
         took = now_ms + self._ttl_ms - token.expiry_ms
-        self._solve_time.count(max(0, took))
+        # Less than nothing, where clocks differ or were set, says nothing.
+        if took >= 0:
+            self._solve_time.count(took)
         return message
 
 
