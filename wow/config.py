@@ -33,9 +33,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from wow import certificate, networks
-from wow.endpoint import Endpoint as ParsedEndpoint
-from wow.endpoint import parse
+from wow import certificate, endpoint, networks
 from wow.pow import keys
 from wow.quotes.sources import load_collection
 from wow.redis import certificates, location
@@ -76,13 +74,13 @@ def _refuse_fractions(value: Any) -> Any:
 
 
 def _check_endpoint(text: str) -> str:
-    if (files := parse(text).tls) is not None:
+    if (files := endpoint.check(text).tls) is not None:
         certificate.load(files)
     return text
 
 
 def _check_direct(text: str) -> str:
-    if parse(text).proxied:
+    if endpoint.parse(text).proxied:
         raise ValueError("cannot be haproxy:, that is for clients; operators come directly")
     return text
 
@@ -395,9 +393,9 @@ class Settings(BaseSettings):
     log: Log = Field(default_factory=Log)
 
     @property
-    def endpoints(self) -> dict[str, ParsedEndpoint]:
+    def endpoints(self) -> dict[str, endpoint.Endpoint]:
         """Where clients are served, by key."""
-        return {f"listen.{index}": parse(text) for index, text in enumerate(self.listen)}
+        return {f"listen.{index}": endpoint.parse(text) for index, text in enumerate(self.listen)}
 
 
 def _misspelt(environ: Mapping[str, str]) -> Iterator[str]:
@@ -569,10 +567,10 @@ def _secret_problems(settings: Settings, environ: Mapping[str, str]) -> Iterator
 
 
 def _proxy_problems(settings: Settings) -> Iterator[str]:
-    for key, endpoint in settings.endpoints.items():
+    for key, each in settings.endpoints.items():
         # Who may open a Unix socket is decided by its permissions.
-        unix = endpoint.base.startswith("unix:")
-        if endpoint.proxied and not unix and not settings.proxy.networks:
+        unix = each.base.startswith("unix:")
+        if each.proxied and not unix and not settings.proxy.networks:
             yield (
                 f"proxy.networks: must say where your balancers are, since {key} is haproxy: "
                 "and whoever can connect to it can say that he is anybody"

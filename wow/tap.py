@@ -16,19 +16,19 @@ from pathlib import Path
 from typing import Any, cast
 
 from structlog.typing import FilteringBoundLogger
-from twisted.application.service import IService
+from twisted.application.service import IService, Service
 from twisted.python import usage
 from twisted.python.logfile import LogFile
 
 from wow import __version__, config
 from wow.admin.site import make_site
+from wow.assembly.keys import KeyFinder
 from wow.assembly.server import build
 from wow.config import ConfigError, Settings
+from wow.doors import DoorsToOpen, Entrances, Opener
 from wow.endpoint import parse
-from wow.lifecycle import CannotStart, Listener, Ordered, Signals
+from wow.lifecycle import CannotStart, Listener, Ordered, SecondSignal, Signals
 from wow.logs import make_logger
-from wow.pow import keys
-from wow.pow.keys import KeyRing
 from wow.reload import Reload
 
 
@@ -75,7 +75,10 @@ def makeService(options: Options) -> IService:
     sys.excepthook = _explain
     reload = partial(config.load, _absolute(options["config"]), os.environ)
     rotate = getattr(file, "rotate", lambda: None)
-    server = _join(settings, os.environ, reactor, reload, rotate, log)
+    parts = _build(settings, os.environ, reactor, reload, rotate, log)
+    server = Ordered(log)
+    for part in parts:
+        part.setServiceParent(server)
     # What is there now stays. Left out, it makes collections so short that
     # clients do not notice them, and so frequent that a crowd's memory is free
     # soon after the crowd is gone.
@@ -103,40 +106,24 @@ def _log_file(twistd: Mapping[str, Any]) -> Any:
     return LogFile.fromFullPath(name or "twistd.log")
 
 
-def _join(
+def _build(
     settings: Settings,
     environ: Mapping[str, str],
     reactor: Any,
     load: Callable[[], Settings],
     rotate: Callable[[], object],
     log: FilteringBoundLogger,
-) -> Ordered:
-    server = build(settings, _find_keys(settings, environ, log), environ, reactor, log)
+) -> list[Service]:
+    server = build(settings, KeyFinder(environ, log).find(settings), environ, reactor, log)
     site = make_site(server.metrics.registry, server.health)
     admin = parse(settings.admin.listen)
-    parts = [
+    doors = DoorsToOpen(Opener(reactor, 1, settings.limits.backlog), settings.endpoints, log)
+    return [
         Signals(reactor, Reload(settings, load, server.prepare, log), rotate),
         Listener(reactor, admin, server.layers.over(site, "admin.listen", admin), log),
         *server.parts,
-        *(server.listener(key, endpoint) for key, endpoint in settings.endpoints.items()),
+        SecondSignal(reactor, server.drain.hurry),
+        doors,
+        server.sieve,
+        Entrances(doors, lambda key, door: server.entrance(key, door.of(0), shared=False)),
     ]
-    whole = Ordered(log)
-    for part in parts:
-        part.setServiceParent(whole)
-    return whole
-
-
-def _find_keys(
-    settings: Settings, environ: Mapping[str, str], log: FilteringBoundLogger
-) -> KeyRing:
-    found = keys.find(settings.keys.file, environ)
-    if found is not None:
-        log.info("keys", ids=" ".join(found.ids()))
-        return found
-    log.warning(
-        "random_key",
-        meaning="no keys were given, so challenges are good only for this process: a restart "
-        "voids those that are out, and no other server can redeem them",
-        remedy="wow keygen wow.key, and set keys.file",
-    )
-    return KeyRing([keys.generate()])

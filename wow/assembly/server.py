@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
+import socket
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
+from contextlib import suppress
 from typing import Any
 
 from attrs import asdict, frozen
@@ -22,10 +23,11 @@ from wow.entrance import Entrance
 from wow.heap import Heap, find_trim
 from wow.lane import Detour, Lane
 from wow.layers import Layers
-from wow.lifecycle import Drain, Listener
+from wow.lifecycle import Drain
 from wow.loop import LoopMeter, attach
 from wow.metrics import Metrics
 from wow.offenders import Offenders
+from wow.packet_filter import detach
 from wow.pow.keys import KeyRing
 from wow.pow.pricing import Pricing, Repricing
 from wow.pow.purge import Purge
@@ -42,37 +44,40 @@ class Server:
     """
     What serves clients. It knows neither where they come from nor who operates it.
 
-    @ivar parts: in the order in which to start them; then come the listeners.
+    @ivar parts: in the order in which to start them.
+    @ivar sieve: is stopped before the doors are closed, so that it holds nobody
+        back from whoever takes them over.
     """
 
     parts: tuple[Service, ...]
     metrics: Metrics
     health: Health
     layers: Layers
+    drain: Drain
+    sieve: Sieve
     _gate: Gate
-    _sieve: Sieve
     _lane: Lane | Detour
+    _endpoints: Mapping[str, Endpoint]
+    _factories: Mapping[str, Any]
     _backlog: int
-    _reactor: Any
-    _log: FilteringBoundLogger
 
-    def listener(self, key: str, endpoint: Endpoint) -> Listener:
+    def entrance(self, key: str, listening: socket.socket, shared: bool) -> Entrance:
         """
-        What serves the clients of an endpoint, once it is started.
+        What lets clients in.
 
-        @param key: the endpoint's, in the configuration.
+        @param key: that of their endpoint in the configuration.
+        @param listening: where they wait.
+        @param shared: whether other processes let them in from there too.
         """
-        factory = self.layers.over(self._gate, key, endpoint)
-        take_over = partial(self._take_over, endpoint)
-        return Listener(self._reactor, endpoint, factory, self._log, take_over)
-
-    def _take_over(self, endpoint: Endpoint, port: Any) -> Entrance:
-        port.stopReading()
-        # Behind a balancer whoever is turned away has its address for the
+        # With one program for all processes, they would undo each other's. And
+        # behind a balancer whoever is turned away has its address for the
         # kernel, and so have all the others.
-        if not endpoint.proxied:
-            self._sieve.add(port.socket)
-        return Entrance(port.socket, port.factory, self._lane, self._backlog)
+        if not (shared or self._endpoints[key].proxied):
+            # Whom a process before this one had it drop.
+            with suppress(OSError):
+                detach(listening)
+            self.sieve.add(listening)
+        return Entrance(listening, self._factories[key], self._lane, self._backlog)
 
     def prepare(self, settings: Settings) -> Callable[[], None]:
         """
@@ -87,7 +92,7 @@ class Server:
             put_layers_in_force()
             self._gate.enforce(lists(settings.limits))
             # Some of those held back may be allowed now.
-            self._sieve.pardon()
+            self.sieve.pardon()
 
         return put_in_force
 
@@ -122,6 +127,7 @@ def build(
             "gate": Check(lambda: "shutting down" if gate.draining else None),
         }
     )
+    drain = Drain(gate, settings.limits.drain, log)
     balancers = Offenders(prefix_bits(settings.limits), reactor, log, "proxy_refused")
     layers = build_layers(settings, balancers, reactor, metrics, log)
     parts = (
@@ -129,13 +135,24 @@ def build(
         quotes,
         Heap(find_trim(), reactor),
         Repricing(pricing, settings.pow.period, reactor, random.random, log),
-        sieve,
         offenders,
         balancers,
-        Drain(reactor, gate, settings.limits.drain, log),
+        drain,
     )
-    backlog = settings.limits.backlog
-    return Server(parts, metrics, health, layers, gate, sieve, lane, backlog, reactor, log)
+    endpoints = settings.endpoints
+    return Server(
+        parts,
+        metrics,
+        health,
+        layers,
+        drain,
+        sieve,
+        gate,
+        lane,
+        endpoints,
+        {key: layers.over(gate, key, endpoint) for key, endpoint in endpoints.items()},
+        settings.limits.backlog,
+    )
 
 
 def _make_lane(reactor: Any, meter: LoopMeter, log: FilteringBoundLogger) -> Lane | Detour:
