@@ -472,7 +472,8 @@ def load(path: str | None, environ: Mapping[str, str]) -> Settings:
         problems += [*_secret_problems(settings, environ), *_proxy_problems(settings)]
     if problems:
         raise ConfigError(problems)
-    return settings
+    # As what it is called, so that it can be handed to another process.
+    return Settings.model_construct(**settings.__dict__)
 
 
 def _read(path: str) -> dict[str, Any]:

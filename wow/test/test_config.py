@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -80,6 +81,13 @@ class Precedence(Configured):
 
     def test_what_kubernetes_sets_is_ignored(self) -> None:
         self.load(WOW_PORT="tcp://10.0.0.1:7777", WOW_SERVICE_HOST="10.0.0.1", PATH="/bin")
+
+    def test_can_be_handed_to_another_process(self) -> None:
+        api = {"type": "http", "name": "a", "url": "http://x/", "text": "t", "author": "a"}
+        sources = json.dumps([{**api, "headers": {"X-Key": "secret"}}])
+        settings = self.load(WOW_QUOTES__SOURCES=sources)
+        (source,) = pickle.loads(pickle.dumps(settings)).quotes.sources
+        self.assertEqual(source.headers, {"X-Key": "secret"})
 
     def test_given_environment_only(self) -> None:
         os.environ["WOW_POW__EFFORT"] = "99999"
