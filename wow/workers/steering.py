@@ -11,10 +11,17 @@ so that nobody can aim at one worker, and knows who else is there.
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
 from struct import unpack
+
+from structlog.typing import FilteringBoundLogger
+from twisted.application.service import Service
 
 from wow import bpf
 from wow.bpf import do
+from wow.config import Limits
+from wow.doors import Door, Doors
+from wow.endpoint import Endpoint
 
 SALT_BYTES = 20
 
@@ -72,3 +79,57 @@ def steer(listening: socket.socket, program: bytes) -> None:
     @raise OSError: if that is not possible here.
     """
     bpf.give(listening, _ATTACH, program)
+
+
+class Steering(Service):
+    """Steers the clients of all doors of a server, as far as that is possible."""
+
+    def __init__(
+        self,
+        doors: Doors,
+        endpoints: Mapping[str, Endpoint],
+        workers: int,
+        limits: Limits,
+        salt: bytes,
+        log: FilteringBoundLogger,
+    ) -> None:
+        """
+        @param doors: are opened before this is started.
+        @param endpoints: theirs, by the same keys.
+        @param workers: how many there are.
+        @param limits: say what a client is, and a network.
+        """
+        self._doors = doors
+        self._endpoints = endpoints
+        self._workers = workers
+        self._limits = limits
+        self._salt = salt
+        self._log = log
+
+    def startService(self) -> None:
+        super().startService()
+        self.steer(self._limits)
+
+    def steer(self, limits: Limits) -> None:
+        """Steer them by new limits."""
+        bits = (limits.network_v4, limits.network_v6)
+        if not limits.network_share:
+            bits = (limits.prefix_v4, limits.prefix_v6)
+        program = assemble(self._workers, bits, self._salt)
+        for key, door in self._doors.opened.items():
+            # Who comes from a balancer has its address for the kernel.
+            if door.tcp and not self._endpoints[key].proxied:
+                self._steer(self._endpoints[key], door, program)
+
+    def _steer(self, endpoint: Endpoint, door: Door, program: bytes) -> None:
+        try:
+            if len(door.sockets) < self._workers:
+                raise OSError("the workers share one socket, which others opened")
+            steer(door.sockets[0], program)
+        except OSError as error:
+            self._log.warning(
+                "not_steered",
+                endpoint=endpoint.text,
+                reason=str(error),
+                meaning="limits of clients and networks hold for each worker, not for all",
+            )

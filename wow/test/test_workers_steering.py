@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import io
+import json
 import socket
 import sys
 from collections import Counter
 from ipaddress import ip_address
+from typing import Any
+from unittest import mock
 
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from wow.config import load
+from wow.doors import Door, Doors
+from wow.endpoint import parse
+from wow.logs import make_logger
 from wow.pow.token import bind
 from wow.test.bpf_machine import INSTRUCTION, addresses, packet, program_in, run, widths
-from wow.workers.steering import SALT_BYTES, assemble, steer
+from wow.workers import steering
+from wow.workers.steering import SALT_BYTES, Steering, assemble, steer
 
 SALT = bytes(range(SALT_BYTES))
+
+LIMITS = load(None, {}).limits
 
 salts = st.binary(min_size=SALT_BYTES, max_size=SALT_BYTES)
 
@@ -95,7 +106,7 @@ class FakeSocket(socket.socket):
         self.program = program_in(value)
 
 
-class Steering(SynchronousTestCase):
+class OneSocket(SynchronousTestCase):
     def setUp(self) -> None:
         self.listening = FakeSocket()
         self.addCleanup(self.listening.close)
@@ -109,3 +120,55 @@ class Steering(SynchronousTestCase):
         self.patch(sys, "platform", "darwin")
         self.assertRaises(OSError, steer, self.listening, assemble(2, (24, 48), SALT))
         self.assertIsNone(self.listening.program)
+
+
+class Server(SynchronousTestCase):
+    """All the doors of one."""
+
+    def setUp(self) -> None:
+        self.programs: list[tuple[Any, bytes]] = []
+        self.patch(steering, "steer", lambda each, program: self.programs.append((each, program)))
+        self.logged = io.StringIO()
+
+    def steered(self, *endpoints: str, sockets: int = 3, family: int = socket.AF_INET) -> Steering:
+        parsed = {f"listen.{index}": parse(text) for index, text in enumerate(endpoints)}
+        doors = {key: self.door(sockets, family) for key in parsed}
+        log = make_logger(self.logged, "info", "json")
+        made = Steering(Doors(doors), parsed, 3, LIMITS, SALT, log)
+        made.startService()
+        return made
+
+    def door(self, sockets: int, family: int) -> Door:
+        made = [socket.socket(family) for _ in range(sockets)]
+        for each in made:
+            self.addCleanup(each.close)
+        self.first = made[0]
+        return Door(tuple(made))
+
+    def test_by_network(self) -> None:
+        self.steered("tcp:7777")
+        program = assemble(3, (LIMITS.network_v4, LIMITS.network_v6), SALT)
+        self.assertEqual(self.programs, [(self.first, program)])
+
+    def test_by_client_where_networks_have_no_limits(self) -> None:
+        self.steered("tcp:7777").steer(LIMITS.model_copy(update={"network_share": 0}))
+        program = assemble(3, (LIMITS.prefix_v4, LIMITS.prefix_v6), SALT)
+        self.assertEqual(self.programs[1:], [(self.first, program)])
+
+    def test_not_what_comes_from_a_balancer_or_has_no_address(self) -> None:
+        self.steered("haproxy:tcp:7777", "haproxy:ssl:7778")
+        self.steered("unix:/run/wow.sock", sockets=1, family=socket.AF_UNIX)
+        self.assertEqual((self.programs, self.logged.getvalue()), ([], ""))
+
+    def test_not_at_a_socket_that_is_shared_and_that_is_told(self) -> None:
+        self.steered("systemd:domain=INET:index=0", sockets=1)
+        self.assertEqual(self.programs, [])
+        event = json.loads(self.logged.getvalue())
+        self.assertEqual(event["event"], "not_steered")
+        self.assertIn("share", event["reason"])
+
+    def test_where_the_kernel_does_not_all_goes_on(self) -> None:
+        refused = OSError(1, "Operation not permitted")
+        with mock.patch.object(steering, "steer", side_effect=refused):
+            self.steered("tcp:7777")
+        self.assertIn("not permitted", json.loads(self.logged.getvalue())["reason"])
