@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -22,6 +23,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    PlainValidator,
     ValidationError,
     model_validator,
 )
@@ -43,6 +45,8 @@ _PREFIX = "WOW_"
 # Holds keys, not a part of the configuration: see L{keys.find}.
 _KEYS = "WOW_KEYS"
 _MASK = "********"
+
+MOST_WORKERS = 256
 
 
 class ConfigError(Exception):
@@ -71,6 +75,16 @@ def _refuse_fractions(value: Any) -> Any:
     if isinstance(value, float):
         raise ValueError("must be a whole number")
     return value
+
+
+def _read_workers(value: Any) -> int | str:
+    if value == "auto":
+        return "auto"
+    with suppress(TypeError, ValueError):
+        number = int(value) if isinstance(value, (int, str)) else 0
+        if not isinstance(value, bool) and 1 <= number <= MOST_WORKERS:
+            return number
+    raise ValueError(f"must be a whole number from 1 to {MOST_WORKERS}, or auto")
 
 
 def _check_endpoint(text: str) -> str:
@@ -147,6 +161,7 @@ Whole = BeforeValidator(_refuse_fractions)
 Count = Annotated[int, Number, Whole, Field(ge=1, le=2**48)]
 Seconds = Annotated[float, Number, Field(gt=0, le=10**6, allow_inf_nan=False)]
 PerSecond = Annotated[float, Number, Field(gt=0, le=10**6, allow_inf_nan=False)]
+Workers = Annotated[int | Literal["auto"], PlainValidator(_read_workers)]
 Network = Annotated[str, AfterValidator(networks.check)]
 Endpoint = Annotated[str, AfterValidator(_check_endpoint)]
 DirectEndpoint = Annotated[Endpoint, AfterValidator(_check_direct)]
@@ -383,6 +398,7 @@ class Settings(BaseSettings):
     )
 
     listen: Annotated[list[Endpoint], Field(min_length=1)] = ["tcp:7777"]
+    workers: Workers = 1
     proxy: Proxy = Field(default_factory=Proxy)
     admin: Admin = Field(default_factory=Admin)
     pow: Pow = Field(default_factory=Pow)

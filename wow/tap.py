@@ -6,6 +6,7 @@ The only place that knows all rooms.
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import sys
@@ -18,18 +19,18 @@ from typing import Any, cast
 from structlog.typing import FilteringBoundLogger
 from twisted.application.service import IService, Service
 from twisted.python import usage
-from twisted.python.logfile import LogFile
+from twisted.python.logfile import LogFile as RotatedFile
 
 from wow import __version__, config
 from wow.admin.site import make_site
 from wow.assembly.keys import KeyFinder
-from wow.assembly.server import build
 from wow.config import ConfigError, Settings
 from wow.doors import DoorsToOpen, Entrances, Opener
 from wow.endpoint import parse
 from wow.lifecycle import CannotStart, Listener, Ordered, SecondSignal, Signals
-from wow.logs import make_logger
+from wow.logs import LogFile, make_logger
 from wow.reload import Reload
+from wow.workers.cores import cores
 
 
 class Options(usage.Options):
@@ -70,12 +71,22 @@ def makeService(options: Options) -> IService:
     # Deadlines follow the time that passes, not a wall clock that may be set.
     reactor.seconds = time.monotonic  # type: ignore[method-assign]
     settings: Settings = options["settings"]
-    file = _log_file(cast(Mapping[str, Any], options.parent))
+    stream = _log_stream(cast(Mapping[str, Any], options.parent))
+    file = LogFile(stream)
     log = make_logger(file, settings.log.level, settings.log.format)
     sys.excepthook = _explain
     reload = partial(config.load, _absolute(options["config"]), os.environ)
-    rotate = getattr(file, "rotate", lambda: None)
-    parts = _build(settings, os.environ, reactor, reload, rotate, log)
+    rotate = getattr(stream, "rotate", lambda: None)
+    workers = cores() if settings.workers == "auto" else settings.workers
+    if workers == 1:
+        parts = _build_alone(settings, os.environ, reactor, reload, rotate, log)
+    else:
+        from wow.workers.parent import build_parent
+
+        give_up = partial(_fail, reactor)
+        parts = build_parent(
+            settings, workers, os.environ, reactor, reload, rotate, give_up, file, log
+        )
     server = Ordered(log)
     for part in parts:
         part.setServiceParent(server)
@@ -98,15 +109,22 @@ def _explain(kind: type[BaseException], error: BaseException, where: Any) -> Non
         sys.__excepthook__(kind, error, where)
 
 
-def _log_file(twistd: Mapping[str, Any]) -> Any:
+def _log_stream(twistd: Mapping[str, Any]) -> Any:
     # As twistd itself does, with the stream that it is about to replace.
     name = twistd["logfile"]
     if name == "-" or (twistd["nodaemon"] and not name):
         return sys.stdout
-    return LogFile.fromFullPath(name or "twistd.log")
+    return RotatedFile.fromFullPath(name or "twistd.log")
 
 
-def _build(
+def _fail(reactor: Any) -> None:
+    # What runs the reactor takes no notice of how it ends.
+    atexit.register(os._exit, 1)
+    if reactor.running:
+        reactor.stop()
+
+
+def _build_alone(
     settings: Settings,
     environ: Mapping[str, str],
     reactor: Any,
@@ -114,6 +132,9 @@ def _build(
     rotate: Callable[[], object],
     log: FilteringBoundLogger,
 ) -> list[Service]:
+    # Not needed where others do the work, and not read in a moment.
+    from wow.assembly.server import build
+
     server = build(settings, KeyFinder(environ, log).find(settings), environ, reactor, log)
     site = make_site(server.metrics.registry, server.health)
     admin = parse(settings.admin.listen)
