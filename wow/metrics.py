@@ -220,6 +220,7 @@ class Metrics:
         self.spent_reachable = self._gauge(
             "spent_reachable",
             "1 while the spent store that machines share does what it is asked, or there is none.",
+            over="min",
         )
         self.spent_reachable.set(1)
         self.spent_connections = self._gauge(
