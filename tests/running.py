@@ -14,6 +14,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -40,24 +41,36 @@ class Server:
     @ivar events: every log line so far.
     """
 
-    def __init__(self, directory: Path, *arguments: str, **environ: str) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *arguments: str,
+        listening: socket.socket | None = None,
+        **environ: str,
+    ) -> None:
         """
         Start it, and wait until it listens.
 
         @param directory: where it runs and keeps its store.
+        @param listening: a socket to hand to it, as systemd does.
         @param environ: variables beside those of a test server.
         """
         self.events: list[Message] = []
         self._arrived: queue.Queue[Message | None] = queue.Queue()
         directory.mkdir(exist_ok=True)
+        command = [TWISTD, "-n", "--pidfile=", "wow", *arguments]
+        if listening is not None:
+            environ |= {"LISTEN_FDS": "1", "LISTEN_FDNAMES": "wow"}
+            command = ["sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh", *command]
         self.process = subprocess.Popen(
-            [TWISTD, "-n", "--pidfile=", "wow", *arguments],
+            command,
             cwd=directory,
             env=test_environment(environ),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            preexec_fn=heed_interrupts,
+            preexec_fn=partial(_prepare_process, listening),
+            pass_fds=() if listening is None else (_FIRST_HANDED,),
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -66,10 +79,10 @@ class Server:
         except BaseException:
             self.stop()
             raise
-        listening = [event for event in self.events if event["event"] == "listening"]
-        self.admin = ("127.0.0.1", int(listening[0]["port"]))
+        doors = [event for event in self.events if event["event"] == "listening"]
+        self.admin = ("127.0.0.1", int(doors[0]["port"]))
         # A Unix socket has no port.
-        self.address = ("127.0.0.1", int(listening[-1]["port"] or 0))
+        self.address = ("127.0.0.1", int(doors[-1]["port"] or 0))
 
     def _read(self) -> None:
         assert self.process.stdout is not None
@@ -89,6 +102,12 @@ class Server:
             event = self._next()
             if event["event"] == name and fields.items() <= event.items():
                 return event
+
+    def seen(self, name: str, **fields: Any) -> list[Message]:
+        """The log lines that have come by now, without waiting for any."""
+        while not self._arrived.empty():
+            self._next()
+        return [e for e in self.events if e["event"] == name and fields.items() <= e.items()]
 
     def _next(self) -> Message:
         event = self._arrived.get(timeout=PATIENCE)
@@ -209,8 +228,8 @@ class Client:
 class Running(SynchronousTestCase):
     """A server in a folder of its own, stopped at the end."""
 
-    def start(self, directory: Path | None = None, *arguments: str, **environ: str) -> Server:
-        server = Server(directory or Path(self.mktemp()), *arguments, **environ)
+    def start(self, directory: Path | None = None, *arguments: str, **options: Any) -> Server:
+        server = Server(directory or Path(self.mktemp()), *arguments, **options)
         self.addCleanup(server.stop)
         return server
 
@@ -277,6 +296,16 @@ def run_twistd(
         timeout=PATIENCE,
         check=False,
     )
+
+
+_FIRST_HANDED = 3
+"""The first descriptor that systemd hands on."""
+
+
+def _prepare_process(listening: socket.socket | None) -> None:
+    heed_interrupts()
+    if listening is not None:
+        os.dup2(listening.fileno(), _FIRST_HANDED)
 
 
 def heed_interrupts() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -22,6 +23,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    PlainValidator,
     ValidationError,
     model_validator,
 )
@@ -33,9 +35,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from wow import certificate, networks
-from wow.endpoint import Endpoint as ParsedEndpoint
-from wow.endpoint import parse
+from wow import certificate, endpoint, networks
 from wow.pow import keys
 from wow.quotes.sources import load_collection
 from wow.redis import certificates, location
@@ -45,6 +45,8 @@ _PREFIX = "WOW_"
 # Holds keys, not a part of the configuration: see L{keys.find}.
 _KEYS = "WOW_KEYS"
 _MASK = "********"
+
+MOST_WORKERS = 256
 
 
 class ConfigError(Exception):
@@ -75,14 +77,24 @@ def _refuse_fractions(value: Any) -> Any:
     return value
 
 
+def _read_workers(value: Any) -> int | str:
+    if value == "auto":
+        return "auto"
+    with suppress(TypeError, ValueError):
+        number = int(value) if isinstance(value, (int, str)) else 0
+        if not isinstance(value, bool) and 1 <= number <= MOST_WORKERS:
+            return number
+    raise ValueError(f"must be a whole number from 1 to {MOST_WORKERS}, or auto")
+
+
 def _check_endpoint(text: str) -> str:
-    if (files := parse(text).tls) is not None:
+    if (files := endpoint.check(text).tls) is not None:
         certificate.load(files)
     return text
 
 
 def _check_direct(text: str) -> str:
-    if parse(text).proxied:
+    if endpoint.parse(text).proxied:
         raise ValueError("cannot be haproxy:, that is for clients; operators come directly")
     return text
 
@@ -149,6 +161,7 @@ Whole = BeforeValidator(_refuse_fractions)
 Count = Annotated[int, Number, Whole, Field(ge=1, le=2**48)]
 Seconds = Annotated[float, Number, Field(gt=0, le=10**6, allow_inf_nan=False)]
 PerSecond = Annotated[float, Number, Field(gt=0, le=10**6, allow_inf_nan=False)]
+Workers = Annotated[int | Literal["auto"], PlainValidator(_read_workers)]
 Network = Annotated[str, AfterValidator(networks.check)]
 Endpoint = Annotated[str, AfterValidator(_check_endpoint)]
 DirectEndpoint = Annotated[Endpoint, AfterValidator(_check_direct)]
@@ -385,6 +398,7 @@ class Settings(BaseSettings):
     )
 
     listen: Annotated[list[Endpoint], Field(min_length=1)] = ["tcp:7777"]
+    workers: Workers = 1
     proxy: Proxy = Field(default_factory=Proxy)
     admin: Admin = Field(default_factory=Admin)
     pow: Pow = Field(default_factory=Pow)
@@ -395,9 +409,9 @@ class Settings(BaseSettings):
     log: Log = Field(default_factory=Log)
 
     @property
-    def endpoints(self) -> dict[str, ParsedEndpoint]:
+    def endpoints(self) -> dict[str, endpoint.Endpoint]:
         """Where clients are served, by key."""
-        return {f"listen.{index}": parse(text) for index, text in enumerate(self.listen)}
+        return {f"listen.{index}": endpoint.parse(text) for index, text in enumerate(self.listen)}
 
 
 def _misspelt(environ: Mapping[str, str]) -> Iterator[str]:
@@ -474,7 +488,8 @@ def load(path: str | None, environ: Mapping[str, str]) -> Settings:
         problems += [*_secret_problems(settings, environ), *_proxy_problems(settings)]
     if problems:
         raise ConfigError(problems)
-    return settings
+    # As what it is called, so that it can be handed to another process.
+    return Settings.model_construct(**settings.__dict__)
 
 
 def _read(path: str) -> dict[str, Any]:
@@ -569,10 +584,10 @@ def _secret_problems(settings: Settings, environ: Mapping[str, str]) -> Iterator
 
 
 def _proxy_problems(settings: Settings) -> Iterator[str]:
-    for key, endpoint in settings.endpoints.items():
+    for key, each in settings.endpoints.items():
         # Who may open a Unix socket is decided by its permissions.
-        unix = endpoint.base.startswith("unix:")
-        if endpoint.proxied and not unix and not settings.proxy.networks:
+        unix = each.base.startswith("unix:")
+        if each.proxied and not unix and not settings.proxy.networks:
             yield (
                 f"proxy.networks: must say where your balancers are, since {key} is haproxy: "
                 "and whoever can connect to it can say that he is anybody"

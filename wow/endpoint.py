@@ -66,7 +66,7 @@ def parse(text: str) -> Endpoint:
     Take the text of an endpoint apart: C{tcp:7777}, C{ssl:7777:privateKey=key.pem},
     C{haproxy:tcp:7777} and so on, with backslashes before what is no delimiter.
 
-    @raise ValueError: if there is no such endpoint. The message says why.
+    @raise ValueError: if that is not possible. The message says why.
     """
     proxied = text.startswith(_PROXIED)
     inner = text[len(_PROXIED) :] if proxied else text
@@ -77,10 +77,29 @@ def parse(text: str) -> Endpoint:
         else:
             base, tls = inner, None
             _check_kind(kind)
-        _check_base(base)
     except ValueError as bad:
-        raise ValueError(f"{text!r} is no endpoint to listen on: {bad}") from None
+        raise _no_endpoint(text, bad) from None
     return Endpoint(text, base, proxied, tls)
+
+
+def check(text: str) -> Endpoint:
+    """
+    Take the text of an endpoint apart, and see whether this process could
+    listen on it. With C{systemd:} not every process of a server can.
+
+    @raise ValueError: if it could not, or there is no such endpoint. The
+        message says why.
+    """
+    endpoint = parse(text)
+    try:
+        _check_base(endpoint.base)
+    except ValueError as bad:
+        raise _no_endpoint(text, bad) from None
+    return endpoint
+
+
+def _no_endpoint(text: str, why: ValueError) -> ValueError:
+    return ValueError(f"{text!r} is no endpoint to listen on: {why}")
 
 
 def _split(text: str) -> list[str]:

@@ -25,7 +25,6 @@ from twisted.python.failure import Failure
 from wow import __version__
 from wow.descriptors import Sparing
 from wow.endpoint import Endpoint
-from wow.entrance import Entrance
 from wow.logs import Observer
 from wow.pow.spent import CannotOpen
 from wow.server import Gate
@@ -75,8 +74,8 @@ class Ordered(MultiService):
 
 class Listener(Service):
     """
-    One listening endpoint. If it cannot listen, the process ends: a server
-    that runs and serves nobody helps nobody.
+    One listening endpoint, for operators. If it cannot listen, the process
+    ends: a server that nobody can look into helps nobody.
     """
 
     _failed = False
@@ -87,22 +86,17 @@ class Listener(Service):
         endpoint: Endpoint,
         factory: IProtocolFactory,
         log: FilteringBoundLogger,
-        take_over: Callable[[Any], Entrance] | None = None,
     ) -> None:
         """
         @param factory: what is served at the endpoint, with all that is to lie
             between that and the socket.
-        @param take_over: is given the port, once it listens, and accepts its
-            connections from then on.
         """
         self._reactor = reactor
         self._socket = endpoint.base
         self._endpoint = endpoint.text
         self._factory = factory
         self._log = log
-        self._take_over = take_over
         self._port: IListeningPort | None = None
-        self._entrance: Entrance | None = None
 
     def privilegedStartService(self) -> None:
         """
@@ -117,9 +111,6 @@ class Listener(Service):
 
     def _listening(self, port: IListeningPort) -> None:
         self._port = port
-        if self._take_over is not None:
-            self._entrance = self._take_over(port)
-            self._entrance.open()
         address = port.getHost()
         self._log.info(
             "listening",
@@ -138,31 +129,49 @@ class Listener(Service):
 
     def stopService(self) -> Deferred[Any]:
         super().stopService()
-        if self._entrance is not None:
-            self._entrance.close()
         port, self._port = self._port, None
         return maybeDeferred(port.stopListening) if port else succeed(None)
 
 
 class Drain(Service):
-    """Finishes the exchanges under way when the server stops; a second signal cuts that short."""
+    """
+    Finishes the exchanges under way when the server stops.
 
-    def __init__(self, reactor: Any, gate: Gate, within: float, log: FilteringBoundLogger) -> None:
-        self._reactor = reactor
+    @ivar relieved: whether another process has taken over.
+    """
+
+    relieved = False
+
+    def __init__(self, gate: Gate, within: float, log: FilteringBoundLogger) -> None:
+        """
+        @param within: seconds after which what is left is closed.
+        """
         self._gate = gate
         self._within = within
         self._log = log
 
     def stopService(self) -> Deferred[None]:
         super().stopService()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._reactor.callFromThread(self._hurry))
         self._log.info("draining", connections=len(self._gate.seats), within=self._within)
-        return self._gate.drain(self._within)
+        return self._gate.drain(self._within, self.relieved)
 
-    def _hurry(self) -> None:
+    def hurry(self) -> None:
+        """Close what is left now."""
         self._log.warning("hurrying", connections=len(self._gate.seats))
         self._gate.shut()
+
+
+class SecondSignal(Service):
+    """Lets a second signal cut short what the first one began: the end."""
+
+    def __init__(self, reactor: Any, hurry: Callable[[], object]) -> None:
+        self._reactor = reactor
+        self._hurry = hurry
+
+    def stopService(self) -> None:
+        super().stopService()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._reactor.callFromThread(self._hurry))
 
 
 class Signals(Service):

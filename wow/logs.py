@@ -80,11 +80,11 @@ def make_logger(stream: Any, level: str, layout: str) -> FilteringBoundLogger:
     """
     Make the logger that is handed to every part of a server.
 
-    @param stream: see L{LogFile}.
+    @param stream: a L{LogFile}, perhaps others' too, or what one is to write to.
     @param level: C{debug}, C{info}, C{warning} or C{error}; what is below is dropped.
     @param layout: C{json}, C{console}, or C{auto}: console if the file is a terminal.
     """
-    file = LogFile(stream)
+    file = stream if isinstance(stream, LogFile) else LogFile(stream)
     colors = file.isatty()
     console = layout == "console" or (layout == "auto" and colors)
     logger = structlog.wrap_logger(

@@ -9,6 +9,7 @@ client sent.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal
 
 from prometheus_client import (
     CollectorRegistry,
@@ -32,6 +33,9 @@ from wow.spread import Milliseconds, Spread, Spreads
 
 OK = "ok"
 """The outcome of what was not refused."""
+
+Over = Literal["sum", "max", "min"]
+"""How the values of a gauge in several workers are made one."""
 
 _DURATIONS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5)
 
@@ -99,11 +103,30 @@ class Refusals(dict[tuple[Stage, str], Tally]):
         return self.setdefault(key, self._make(*key))
 
 
+_CERTIFICATE_EXPIRY = "wow_certificate_expiry_timestamp_seconds"
+
+
+def make_certificate_expiry(registry: CollectorRegistry) -> Gauge:
+    """Make the metric that says when certificates expire."""
+    return Gauge(
+        _CERTIFICATE_EXPIRY,
+        "When the certificate of an endpoint expires, by the endpoint's key in the configuration.",
+        ["endpoint"],
+        registry=registry,
+    )
+
+
 class Metrics:
-    """Every metric of a server, on a registry of its own."""
+    """
+    Every metric of a server, on a registry of its own.
+
+    @ivar over: by the name of a gauge, what many workers have of it together;
+        of one that is not there, the sum.
+    """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.over: dict[str, Over] = {}
         # First, since a registry collects in the order of registration.
         self._tally = Tallies(self.registry)
         self._process()
@@ -171,23 +194,34 @@ class Metrics:
         paid = self._counter("effort_paid_hashes", "Expected hashes of all tokens spent.")
         self.effort_paid = self._tally(paid)
         self.price = self._gauge(
-            "price_hashes", "Expected hashes that a challenge asks of an unknown client now."
+            "price_hashes",
+            "Expected hashes that a challenge asks of an unknown client now.",
+            over="max",
         )
         self.base_price = self._gauge(
-            "base_price_hashes", "The same price while nothing drives it up (pow.effort)."
+            "base_price_hashes",
+            "The same price while nothing drives it up (pow.effort).",
+            over="max",
         )
         self.surge = self._gauge(
-            "price_surge_ratio", "How many times the base price the load alone makes it; 1 or more."
+            "price_surge_ratio",
+            "How many times the base price the load alone makes it; 1 or more.",
+            over="max",
         )
         self.floor = self._gauge(
-            "price_floor_hashes", "The least that a challenge asks of any client."
+            "price_floor_hashes",
+            "The least that a challenge asks of any client.",
+            over="max",
         )
         self.ceiling = self._gauge(
-            "price_ceiling_hashes", "The most that a challenge asks of any client."
+            "price_ceiling_hashes",
+            "The most that a challenge asks of any client.",
+            over="max",
         )
         self.load = self._gauge(
             "load_target_ratio",
             "The share of the event loop's time that is to be in use (pow.load).",
+            over="max",
         )
         challenges = self._counter(
             "challenges",
@@ -238,12 +272,8 @@ class Metrics:
         )
 
     def _certificates(self) -> None:
-        self.certificate_expiry = self._gauge(
-            "certificate_expiry_timestamp_seconds",
-            "When the certificate of an endpoint expires, by the endpoint's key in the "
-            "configuration.",
-            "endpoint",
-        )
+        self.certificate_expiry = make_certificate_expiry(self.registry)
+        self.over[_CERTIFICATE_EXPIRY] = "min"
 
     def _identity(self) -> None:
         self.configuration = Info(
@@ -252,8 +282,13 @@ class Metrics:
             "Servers with the same one treat clients alike.",
             registry=self.registry,
         )
+        self.over["wow_configuration"] = "max"
         self.keys = self._gauge(
-            "keys", "1 for each key in force, by id and role (signs, verifies).", "id", "role"
+            "keys",
+            "1 for each key in force, by id and role (signs, verifies).",
+            "id",
+            "role",
+            over="max",
         )
 
     def _quotes(self) -> None:
@@ -270,14 +305,18 @@ class Metrics:
         )
 
     def _spent(self) -> None:
-        self.spent_entries = self._gauge("spent_entries", "Spent tokens remembered.")
-        self.spent_max_entries = self._gauge("spent_max_entries", "The bound on remembered tokens.")
+        # Of the one store that all workers have.
+        self.spent_entries = self._gauge("spent_entries", "Spent tokens remembered.", over="max")
+        self.spent_max_entries = self._gauge(
+            "spent_max_entries", "The bound on remembered tokens.", over="max"
+        )
         self.spent_usable = self._gauge(
-            "spent_usable", "1 while the spent store takes tokens, else 0."
+            "spent_usable", "1 while the spent store takes tokens, else 0.", over="min"
         )
         self.spent_reachable = self._gauge(
             "spent_reachable",
             "1 while the spent store that machines share does what it is asked, or there is none.",
+            over="min",
         )
         self.spent_reachable.set(1)
         self.spent_connections = self._gauge(
@@ -306,5 +345,6 @@ class Metrics:
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"wow_{name}", text, labels, registry=self.registry)
 
-    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+    def _gauge(self, name: str, text: str, *labels: str, over: Over = "sum") -> Gauge:
+        self.over[f"wow_{name}"] = over
         return Gauge(f"wow_{name}", text, labels, registry=self.registry)

@@ -49,16 +49,18 @@ class Reload:
         put_in_force()
         limits = settings.limits
         self._log.info("reloaded", allow=len(limits.allow), deny=len(limits.deny))
-        if changed := self._changed(settings):
-            self._log.warning("restart_needed", changed=" ".join(changed))
-
-    def _changed(self, settings: Settings) -> list[str]:
-        """The keys whose new values only a restart puts in force."""
-        before, after = (_flat(each) for each in (self._settings, settings))
-        return [key for key in after if before[key] != after[key] and key not in _LIVE]
+        if changed := changes(self._settings, settings) - LIVE:
+            self._log.warning("restart_needed", changed=" ".join(sorted(changed)))
 
 
-_LIVE = ("limits.allow", "limits.deny", "proxy.networks")
+LIVE = frozenset(("limits.allow", "limits.deny", "proxy.networks"))
+"""What can be put in force while a process runs."""
+
+
+def changes(before: Settings, after: Settings) -> set[str]:
+    """The keys that have other values."""
+    one, other = _flat(before), _flat(after)
+    return {key for key in other if one[key] != other[key]}
 
 
 def _flat(settings: Settings) -> dict[str, object]:

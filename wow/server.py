@@ -106,6 +106,7 @@ class GateProtocol(Int32StringReceiver, TimeoutMixin):
     _challenges = 0
     _asked = 0.0
     _closing = False
+    _spared = False
     _unbuffered = False
     _message = "connection"
 
@@ -196,9 +197,16 @@ class GateProtocol(Int32StringReceiver, TimeoutMixin):
         self._fires = self._deadline
         self.setTimeout(max(0, self._deadline - now))
 
-    def drain(self) -> None:
-        """Close once the exchange under way, if any, is finished."""
-        if not (self._awaiting or self._challenges):
+    def drain(self, relieved: bool) -> None:
+        """
+        Close once the exchange under way, if any, is finished.
+
+        @param relieved: whether another process has taken over. Who came before
+            that, and has not said a word, may have this one exchange.
+        """
+        if relieved and not self._began:
+            self._spared = True
+        elif not (self._awaiting or self._challenges):
             self.shut()
 
     def shut(self) -> None:
@@ -285,7 +293,7 @@ class GateProtocol(Int32StringReceiver, TimeoutMixin):
         self._message = "request"
         gate.metrics.requests.count += 1
         if gate.draining:
-            raise ShuttingDown
+            self._check_spared()
         level = gate.guard.ask(self.visitor, self.heard)
         issued = gate.proof_of_work.issue(self._prefix, request.resource, level)
         self._challenges += 1
@@ -301,6 +309,11 @@ class GateProtocol(Int32StringReceiver, TimeoutMixin):
             ),
             gate.metrics.issue_duration,
         )
+
+    def _check_spared(self) -> None:
+        if not self._spared:
+            raise ShuttingDown
+        self._spared = False
 
     def _redeem(self, solution: wire.Solution) -> None:
         self._message = "solution"
@@ -522,11 +535,12 @@ class Gate(Factory):
             if lists.denies(connection.visitor.address):
                 connection.hang_up()
 
-    def drain(self, within: float) -> Deferred[None]:
+    def drain(self, within: float, relieved: bool = False) -> Deferred[None]:
         """
         Take no new exchange, and finish those under way.
 
         @param within: seconds after which what is left is closed.
+        @param relieved: see L{GateProtocol.drain}.
         @return: a Deferred that fires when no connection is left.
         """
         self.draining = True
@@ -537,7 +551,7 @@ class Gate(Factory):
         drained = self._drained
         drained.addCallback(lambda _: patience.cancel() if patience.active() else None)
         for connection in self.seats:
-            connection.drain()
+            connection.drain(relieved)
         return drained
 
     def shut(self) -> None:

@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol, cast
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.metrics_core import Metric
+from twisted.internet.defer import Deferred
 from twisted.web.http import NOT_FOUND, SERVICE_UNAVAILABLE
 from twisted.web.iweb import IRequest
 from twisted.web.resource import Resource
-from twisted.web.server import Request, Site
+from twisted.web.server import NOT_DONE_YET, Request, Site
 
-from wow.admin.health import Health
+Refresh = Callable[[bool], Deferred[Any] | None]
+"""Brings up to date what is shown: metrics (True) or health."""
+
+
+class Collected(Protocol):
+    """What is collected as a registry of metrics is."""
+
+    def collect(self) -> Iterable[Metric]:
+        """The metrics of now."""
+
+
+class Reported(Protocol):
+    """What reports as L{wow.admin.health.Health} does."""
+
+    def report(self) -> tuple[bool, dict[str, Any]]:
+        """Whether the server is ready, and what else is known, fit for JSON."""
+
 
 _PAGES = b"This is the operators' site of wow: /metrics, /health/live, /health/ready\n"
 
@@ -55,13 +75,42 @@ class _Leaf(_Page):
         return _Missing()
 
 
-class _Metrics(_Leaf):
-    def __init__(self, registry: CollectorRegistry) -> None:
-        super().__init__(CONTENT_TYPE_LATEST)
+class _Current(_Leaf):
+    """What is shown is brought up to date first."""
+
+    _metrics = False
+
+    def __init__(self, content_type: str, refresh: Refresh) -> None:
+        super().__init__(content_type)
+        self._refresh = refresh
+
+    def render_GET(self, request: Request) -> bytes | int:
+        refreshing = self._refresh(self._metrics)
+        if refreshing is None:
+            return self._show(request)
+        gone: list[object] = []
+        request.notifyFinish().addErrback(gone.append)
+        refreshing.addCallback(lambda _: None if gone else self._finish(request))
+        refreshing.addErrback(request.processingFailed)
+        return NOT_DONE_YET
+
+    def _finish(self, request: Request) -> None:
+        request.write(self._show(request))
+        request.finish()
+
+    def _show(self, request: Request) -> bytes:
+        raise NotImplementedError
+
+
+class _Metrics(_Current):
+    _metrics = True
+
+    def __init__(self, registry: Collected, refresh: Refresh) -> None:
+        super().__init__(CONTENT_TYPE_LATEST, refresh)
         self._registry = registry
 
-    def render_GET(self, request: Request) -> bytes:
-        return self._write(request, generate_latest(self._registry))
+    def _show(self, request: Request) -> bytes:
+        return self._write(request, generate_latest(cast(CollectorRegistry, self._registry)))
 
 
 class _Live(_Leaf):
@@ -72,12 +121,12 @@ class _Live(_Leaf):
         return self._write(request, b'{"live": true}\n')
 
 
-class _Ready(_Leaf):
-    def __init__(self, health: Health) -> None:
-        super().__init__("application/json")
+class _Ready(_Current):
+    def __init__(self, health: Reported, refresh: Refresh) -> None:
+        super().__init__("application/json", refresh)
         self._health = health
 
-    def render_GET(self, request: Request) -> bytes:
+    def _show(self, request: Request) -> bytes:
         ready, report = self._health.report()
         if not ready:
             request.setResponseCode(SERVICE_UNAVAILABLE)
@@ -92,12 +141,18 @@ class _QuietSite(Site):
         pass
 
 
-def make_site(registry: CollectorRegistry, health: Health) -> Site:
-    """The site that serves these metrics and this health."""
+def make_site(
+    registry: Collected, health: Reported, refresh: Refresh = lambda metrics: None
+) -> Site:
+    """
+    The site that serves these metrics and this health.
+
+    @param refresh: may give a Deferred that fires when all is up to date.
+    """
     start = _Start()
-    start.putChild(b"metrics", _Metrics(registry))
+    start.putChild(b"metrics", _Metrics(registry, refresh))
     pages = _Missing()
     pages.putChild(b"live", _Live())
-    pages.putChild(b"ready", _Ready(health))
+    pages.putChild(b"ready", _Ready(health, refresh))
     start.putChild(b"health", pages)
     return _QuietSite(start, timeout=30)

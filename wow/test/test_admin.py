@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import getChildForRequest
+from twisted.web.server import NOT_DONE_YET
 from twisted.web.test.requesthelper import DummyRequest
 
 from wow.admin.health import Check, Health
@@ -18,13 +22,13 @@ class Pages(SynchronousTestCase):
     def setUp(self) -> None:
         self.trouble: str | None = None
         self.metrics = Metrics()
-        health = Health(
+        self.health = Health(
             {
                 "spent": Check(lambda: self.trouble),
                 "quotes": Check(lambda: None, lambda: {"lives_from": "collection"}),
             }
         )
-        self.site = make_site(self.metrics.registry, health)
+        self.site = make_site(self.metrics.registry, self.health)
 
     def get(self, path: str, method: bytes = b"GET") -> tuple[int, str, str]:
         """The status, the content type and the body of a page."""
@@ -65,6 +69,35 @@ class Pages(SynchronousTestCase):
         self.assertIn('wow_requests_total{type="request"} 1.0', body)
         for name in ("process_cpu_seconds_total", "python_gc_objects_collected_total"):
             self.assertIn(name, body)
+
+    def refreshed(self, path: str) -> tuple[DummyRequest, Deferred[None]]:
+        """A page that is brought up to date before it is shown, and when it is."""
+        refreshing: Deferred[None] = Deferred()
+        asked: list[bool] = []
+
+        def refresh(metrics: bool) -> Deferred[None]:
+            asked.append(metrics)
+            return refreshing
+
+        site = make_site(self.metrics.registry, self.health, refresh)
+        request = DummyRequest(path.encode().lstrip(b"/").split(b"/"))
+        shown = getChildForRequest(site.resource, request).render(request)
+        self.assertEqual((shown, request.written), (NOT_DONE_YET, []))
+        self.assertEqual(asked, [path == "/metrics"])
+        return request, refreshing
+
+    def test_shown_when_they_are_up_to_date(self) -> None:
+        for path, text in (("/metrics", b"wow_requests_total"), ("/health/ready", b"true")):
+            request, refreshing = self.refreshed(path)
+            refreshing.callback(None)
+            self.assertIn(text, b"".join(request.written))
+            self.assertEqual(request.finished, 1)
+
+    def test_whoever_has_gone_meanwhile_is_shown_nothing(self) -> None:
+        request, refreshing = self.refreshed("/metrics")
+        request.processingFailed(Failure(ConnectionDone()))
+        refreshing.callback(None)
+        self.assertEqual((request.written, request.finished), ([], 0))
 
     def test_start_names_the_pages(self) -> None:
         status, _, body = self.get("/")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -80,6 +81,20 @@ class Precedence(Configured):
 
     def test_what_kubernetes_sets_is_ignored(self) -> None:
         self.load(WOW_PORT="tcp://10.0.0.1:7777", WOW_SERVICE_HOST="10.0.0.1", PATH="/bin")
+
+    def test_workers(self) -> None:
+        self.assertEqual(self.load().workers, 1)
+        for value, workers in ((4, 4), ("4", 4), ("auto", "auto")):
+            self.assertEqual(self.load({"workers": value}).workers, workers)
+        self.assertEqual(self.load(WOW_WORKERS="auto").workers, "auto")
+        self.assertEqual(self.load(WOW_WORKERS="2").workers, 2)
+
+    def test_can_be_handed_to_another_process(self) -> None:
+        api = {"type": "http", "name": "a", "url": "http://x/", "text": "t", "author": "a"}
+        sources = json.dumps([{**api, "headers": {"X-Key": "secret"}}])
+        settings = self.load(WOW_QUOTES__SOURCES=sources)
+        (source,) = pickle.loads(pickle.dumps(settings)).quotes.sources
+        self.assertEqual(source.headers, {"X-Key": "secret"})
 
     def test_given_environment_only(self) -> None:
         os.environ["WOW_POW__EFFORT"] = "99999"
@@ -168,6 +183,12 @@ class Problems(Configured):
         self.assertProblem("pow", {"pow": {"effort": 7, "rounds": 8}})
         self.assertProblem("pow", {"pow": {"effort": 2**33, "rounds": 1}})
         self.load({"pow": {"effort": 8, "rounds": 8}})
+
+    def test_number_of_workers(self) -> None:
+        wrong: Any
+        for wrong in (0, -1, 257, 1.0, True, "some", None, []):
+            (problem,) = self.problems({"workers": wrong})
+            self.assertEqual(problem, "workers: must be a whole number from 1 to 256, or auto")
 
     def test_nobody_to_serve(self) -> None:
         self.assertProblem("listen", {"listen": []})

@@ -10,7 +10,7 @@ from twisted.internet.endpoints import quoteStringArgument, serverFromString
 from twisted.internet.testing import MemoryReactor
 from twisted.trial.unittest import SynchronousTestCase
 
-from wow.endpoint import Endpoint, TlsFiles, parse
+from wow.endpoint import Endpoint, TlsFiles, check, parse
 
 PEM = Path("server.pem")
 
@@ -90,13 +90,13 @@ class Tls(SynchronousTestCase):
 
 class Refused(SynchronousTestCase):
     def check(self, text: str, why: str) -> None:
-        message = str(self.assertRaises(ValueError, parse, text))
+        message = str(self.assertRaises(ValueError, check, text))
         self.assertIn(repr(text), message)
         self.assertIn(why, message)
 
     def test_what_is_none(self) -> None:
         for text in ("", ":", "7777", "haproxy:", "haproxy", "tls:/certificates:tcp"):
-            self.assertRaises(ValueError, parse, text)
+            self.assertRaises(ValueError, check, text)
 
     def test_what_has_no_listening_socket(self) -> None:
         self.check("stdio:", "'stdio' is none of tcp, ")
@@ -109,6 +109,11 @@ class Refused(SynchronousTestCase):
         for text in ("tcp:65536", "tcp:-1", "ssl:65536", "haproxy:tcp:65536"):
             self.check(text, "no such port")
         self.check("ssl:privateKey=key.pem", "has no port")
+
+    def test_what_only_a_process_of_systemds_has_is_taken_apart_anywhere(self) -> None:
+        text = "haproxy:systemd:domain=INET:index=0"
+        self.check(text, "Twisted cannot")
+        self.assertEqual(parse(text).base, "systemd:domain=INET:index=0")
 
     def test_no_number(self) -> None:
         for text in ("tcp:http", "ssl:https", "tcp:1:backlog=many", "tcp:"):
@@ -131,6 +136,6 @@ class Refused(SynchronousTestCase):
     def test_nothing_else_is_ever_raised(self, text: str) -> None:
         for candidate in (text, f"ssl:{text}", f"haproxy:ssl:{text}", f"tcp:{text}"):
             try:
-                self.assertEqual(parse(candidate).text, candidate)
+                self.assertEqual(check(candidate).text, candidate)
             except ValueError:
                 continue

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import socket
-import struct
 import sys
 from collections.abc import Callable
 from errno import ENOENT, EPERM
@@ -16,56 +14,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from wow.packet_filter import MOST, assemble, attach, detach
 from wow.pow.token import UNBOUND, bind, pack
+from wow.test.bpf_machine import INSTRUCTION, addresses, packet, program_in, run, widths
 
 KEPT, DROPPED = 0xFFFFFFFF, 0
-
-NETWORK_HEADER = 2**32 - 0x100000
-
-INSTRUCTION = struct.Struct("=HBBI")
-
-
-def run(program: bytes, packet: bytes) -> int:
-    """
-    Run a program as the kernel would.
-
-    @param packet: from its IP header on.
-    @return: how many bytes of it are kept.
-    """
-    code = list(INSTRUCTION.iter_unpack(program))
-    value, memory, at = 0, [0] * 16, 0
-    while True:
-        operation, if_true, if_false, operand = code[at]
-        at += 1
-        match operation:
-            case 0x02:
-                memory[operand] = value
-            case 0x05:
-                at += operand
-            case 0x06:
-                return int(operand)
-            case 0x15:
-                at += if_true if value == operand else if_false
-            case _:
-                value = compute(operation, operand, value, memory, packet)
-
-
-def compute(operation: int, operand: int, value: int, memory: list[int], packet: bytes) -> int:
-    """What an instruction makes of the value before it."""
-    start = operand - NETWORK_HEADER
-    return {
-        0x20: lambda: int.from_bytes(packet[start : start + 4], "big"),
-        0x30: lambda: packet[start],
-        0x54: lambda: value & operand,
-        0x60: lambda: memory[operand],
-        0x74: lambda: value >> operand,
-    }[operation]()
-
-
-def packet(source: bytes) -> bytes:
-    """The IP header of a packet from a packed address, to one like it."""
-    if len(source) == 4:
-        return b"\x45" + bytes(11) + source + source[::-1]
-    return b"\x60" + bytes(7) + source + source[::-1]
 
 
 def drops(addresses: list[str], source: str, bits: tuple[int, int] = (32, 64)) -> bool:
@@ -73,14 +24,10 @@ def drops(addresses: list[str], source: str, bits: tuple[int, int] = (32, 64)) -
     return run(assemble(prefixes, bits), packet(ip_address(source).packed)) == DROPPED
 
 
-addresses = st.binary(min_size=4, max_size=4) | st.binary(min_size=16, max_size=16)
-
 # Few values a byte, so that many agree in their beginnings.
 neighbours = st.sampled_from([4, 16]).flatmap(
     lambda size: st.lists(st.sampled_from([0, 1, 255]), min_size=size, max_size=size).map(bytes)
 )
-
-widths = st.tuples(st.integers(1, 32), st.integers(1, 128))
 
 
 class Programs(SynchronousTestCase):
@@ -135,8 +82,7 @@ class FakeSocket(socket.socket):
 
     def _read(self, value: object) -> bytes:
         assert isinstance(value, bytes)
-        length, address = struct.unpack("HP", value)
-        return ctypes.string_at(address, length * INSTRUCTION.size)
+        return program_in(value)
 
     def _forget(self, value: object) -> None:
         if self.refuses:

@@ -1124,6 +1124,35 @@ class Draining(Served):
         self.assertTrue(self.client.transport.aborted)
 
 
+class Relieved(Served):
+    """Another process has taken over, and whoever comes now comes to that one."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.newcomer, self.client = self.connect("192.0.2.8"), self.connect()
+        self.client.ask(wire.Request("riches"))
+        self.drained = self.gate.drain(10, relieved=True)
+
+    def test_who_said_something_before_is_told(self) -> None:
+        self.assertEqual(self.client.codes(), ["shutting_down"])
+
+    def test_who_has_just_come_may_have_one_exchange(self) -> None:
+        self.assertEqual(self.newcomer.codes(), [])
+        solution = self.solution(self.newcomer)
+        self.newcomer.send(wire.frame(solution))
+        self.assertEqual(self.newcomer.codes(), ["quote", "shutting_down"])
+        self.assertTrue(self.newcomer.closing)
+
+    def test_and_no_other(self) -> None:
+        self.solution(self.newcomer)
+        self.newcomer.send(REQUEST)
+        self.assertEqual(self.newcomer.codes(), ["shutting_down"])
+
+    def test_within_the_time_that_there_is(self) -> None:
+        self.clock.advance(10.1)
+        self.assertEqual(self.newcomer.codes(), ["shutting_down"])
+
+
 long_bodies = st.integers(0, 5000).map(lambda length: length.to_bytes(4, "big") + b" " * length)
 frames = st.one_of(
     long_bodies,

@@ -1,0 +1,1 @@
+"""Many processes that serve as one: the workers, and the parent that keeps them."""

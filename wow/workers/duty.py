@@ -1,0 +1,99 @@
+"""What a worker does when its parent tells it to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from structlog.typing import FilteringBoundLogger
+from twisted.internet.defer import Deferred
+
+from wow.assembly.server import Server
+from wow.certificate import BadCertificate
+from wow.config import Settings
+from wow.doors import Entrances
+from wow.lifecycle import Ordered
+from wow.workers.aggregate import read
+from wow.workers.control import Ask, Drain, Hurry, Order, PutInForce, Ready, Report, Word, unpack
+
+
+class Duty:
+    """Heeds the orders of a parent, and tells it how things are."""
+
+    def __init__(
+        self,
+        server: Server,
+        whole: Ordered,
+        entrances: Entrances,
+        say: Callable[[Word], None],
+        hang_up: Callable[[], None],
+        stop: Callable[[], None],
+        log: FilteringBoundLogger,
+    ) -> None:
+        """
+        @param whole: the services that are the worker, but for its entrances.
+        @param say: tells the parent something.
+        @param hang_up: closes the pipes, once all is said; then C{orphaned} is called.
+        @param stop: ends the process.
+        """
+        self._server = server
+        self._whole = whole
+        self._entrances = entrances
+        self._say = say
+        self._hang_up = hang_up
+        self._stop = stop
+        self._log = log
+        self._ending = self._ended = self._alone = False
+
+    def begin(self) -> None:
+        """All is started."""
+        self._say(Ready())
+
+    def heed(self, order: Order) -> None:
+        """The parent says what to do."""
+        if isinstance(order, Ask):
+            self._say(self._report(order.number, order.metrics))
+        elif isinstance(order, PutInForce):
+            self._put_in_force(unpack(order.settings))
+        elif isinstance(order, Drain):
+            self._server.drain.relieved = order.relieved
+            self._finish()
+        elif isinstance(order, Hurry):
+            self._server.drain.hurry()
+        else:
+            self._entrances.setServiceParent(self._whole)
+
+    def _put_in_force(self, settings: Settings) -> None:
+        try:
+            put_in_force = self._server.prepare(settings)
+        except BadCertificate as error:
+            self._log.error("reload_refused", reason=str(error), meaning="nothing has changed")
+        else:
+            put_in_force()
+
+    def orphaned(self, why: str) -> None:
+        """There is no parent any more, and so there is to be no worker."""
+        self._alone = True
+        if self._ended:
+            self._stop()
+        else:
+            self._finish()
+
+    def _finish(self) -> None:
+        if not self._ending:
+            self._ending = True
+            stopped: Deferred[Any] = self._whole.stopService()
+            stopped.addBoth(self._finished)
+
+    def _finished(self, _: Any) -> None:
+        self._ended = True
+        if self._alone:
+            self._stop()
+        else:
+            self._say(self._report(0, metrics=True))
+            self._hang_up()
+
+    def _report(self, answers: int, metrics: bool) -> Report:
+        ready, health = self._server.health.report()
+        told = read(self._server.metrics.registry, self._server.metrics.over) if metrics else None
+        return Report(answers, ready, health, told)

@@ -1,0 +1,126 @@
+"""The parent of a server's workers, built and joined. Clients are theirs, operators its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    PlatformCollector,
+    ProcessCollector,
+)
+from structlog.typing import FilteringBoundLogger
+from twisted.application.service import Service
+
+from wow.admin.site import make_site
+from wow.assembly.keys import KeyFinder
+from wow.config import Settings
+from wow.descriptors import raise_limit
+from wow.doors import DoorsToOpen, Opener
+from wow.endpoint import parse
+from wow.identity import Identities
+from wow.layers import Layers
+from wow.lifecycle import Listener, SecondSignal, Signals
+from wow.logs import LogFile
+from wow.metrics import make_certificate_expiry
+from wow.proxy.layer import ProxyLayer
+from wow.workers.aggregate import Aggregate, read
+from wow.workers.control import Terms
+from wow.workers.overview import Overview
+from wow.workers.reload import WorkersReload
+from wow.workers.spawn import Nursery
+from wow.workers.steering import SALT_BYTES, Steering
+from wow.workers.supervisor import CAUSES, Supervisor
+
+_ADMIN = "admin.listen"
+
+
+def build_parent(
+    settings: Settings,
+    workers: int,
+    environ: Mapping[str, str],
+    reactor: Any,
+    load: Callable[[], Settings],
+    rotate: Callable[[], object],
+    give_up: Callable[[], None],
+    file: LogFile,
+    log: FilteringBoundLogger,
+) -> list[Service]:
+    """
+    Build a server of many workers.
+
+    @param load: reads the settings again.
+    @param rotate: starts a new log file.
+    @param give_up: ends the server, with an error.
+    @param file: what workers log is written to.
+    @return: its parts, in the order in which to start them.
+    """
+    # For the pipes and sockets of all workers.
+    raise_limit()
+    keys = KeyFinder(environ, log)
+    terms = Terms(settings, keys.find(settings))
+    endpoints, limits = settings.endpoints, settings.limits
+    doors = DoorsToOpen(Opener(reactor, workers, limits.backlog), endpoints, log)
+    steering = Steering(doors, endpoints, workers, limits, os.urandom(SALT_BYTES), log)
+    registry = CollectorRegistry()
+    aggregate = Aggregate(partial(read, registry, {}))
+    nursery = Nursery(workers, doors, aggregate, reactor, environ, file, log)
+
+    def took_over(terms: Terms) -> None:
+        reload.in_force = terms.settings
+        steering.steer(terms.settings.limits)
+
+    restarts = _count(registry)
+    supervisor = Supervisor(workers, terms, nursery, reactor, took_over, give_up, restarts, log)
+    _show(registry, supervisor)
+    layers = _build_layers(registry, reactor, log)
+
+    def prepare(settings: Settings) -> Callable[[], None]:
+        return layers.prepare({_ADMIN: parse(settings.admin.listen)}, ())
+
+    reload = WorkersReload(settings, load, keys.find, prepare, supervisor, log)
+    overview = Overview(supervisor)
+    site = make_site(aggregate, overview, overview.refresh)
+    admin = parse(settings.admin.listen)
+    return [
+        Signals(reactor, reload, rotate),
+        Listener(reactor, admin, layers.over(site, _ADMIN, admin), log),
+        steering,
+        supervisor,
+        SecondSignal(reactor, supervisor.hurry),
+        doors,
+    ]
+
+
+def _count(registry: CollectorRegistry) -> Counter:
+    for collector in (ProcessCollector, PlatformCollector, GCCollector):
+        collector(registry=registry)
+    restarts = Counter(
+        "wow_worker_restarts",
+        "Workers started in the place of others, by why: died (by itself), silent (ended, as it "
+        "did not answer), late (ended, as it was never ready), reload.",
+        ["reason"],
+        registry=registry,
+    )
+    for cause in CAUSES:
+        restarts.labels(cause)
+    return restarts
+
+
+def _show(registry: CollectorRegistry, supervisor: Supervisor) -> None:
+    workers = Gauge("wow_workers", "Workers that let clients in.", registry=registry)
+    workers.set_function(lambda: supervisor.serving)
+
+
+def _build_layers(registry: CollectorRegistry, reactor: Any, log: FilteringBoundLogger) -> Layers:
+    expiry = make_certificate_expiry(registry)
+    identities = Identities(partial(datetime.now, UTC), expiry, log)
+    # No operator comes by way of a balancer.
+    return Layers(partial(ProxyLayer), identities, reactor)
