@@ -29,6 +29,7 @@ from wow.doors import DoorsToOpen, Entrances, Opener
 from wow.endpoint import parse
 from wow.lifecycle import CannotStart, Listener, Ordered, SecondSignal, Signals
 from wow.logs import LogFile, make_logger
+from wow.notify import Notices
 from wow.reload import Reload
 from wow.workers.cores import cores
 
@@ -139,12 +140,14 @@ def _build_alone(
     site = make_site(server.metrics.registry, server.health)
     admin = parse(settings.admin.listen)
     doors = DoorsToOpen(Opener(reactor, 1, settings.limits.backlog), settings.endpoints, log)
+    notices = Notices(environ, reactor, log)
     return [
-        Signals(reactor, Reload(settings, load, server.prepare, log), rotate),
+        Signals(reactor, notices.around(Reload(settings, load, server.prepare, log)), rotate),
         Listener(reactor, admin, server.layers.over(site, "admin.listen", admin), log),
         *server.parts,
         SecondSignal(reactor, server.drain.hurry),
         doors,
         server.sieve,
         Entrances(doors, lambda key, door: server.entrance(key, door.of(0), shared=False)),
+        notices,
     ]

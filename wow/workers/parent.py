@@ -30,6 +30,7 @@ from wow.layers import Layers
 from wow.lifecycle import Listener, SecondSignal, Signals
 from wow.logs import LogFile
 from wow.metrics import make_certificate_expiry
+from wow.notify import Notices
 from wow.proxy.layer import ProxyLayer
 from wow.workers.aggregate import Aggregate, read
 from wow.workers.control import Terms
@@ -89,13 +90,15 @@ def build_parent(
     overview = Overview(supervisor)
     site = make_site(aggregate, overview, overview.refresh)
     admin = parse(settings.admin.listen)
+    notices = Notices(environ, reactor, log)
     return [
-        Signals(reactor, reload, rotate),
+        Signals(reactor, notices.around(reload), rotate),
         Listener(reactor, admin, layers.over(site, _ADMIN, admin), log),
         steering,
         supervisor,
         SecondSignal(reactor, supervisor.hurry),
         doors,
+        notices,
     ]
 
 
