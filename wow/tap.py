@@ -27,6 +27,7 @@ from wow.assembly.keys import KeyFinder
 from wow.config import ConfigError, Settings
 from wow.doors import DoorsToOpen, Entrances, Opener
 from wow.endpoint import parse
+from wow.leave import Leave, LeavingHealth
 from wow.lifecycle import CannotStart, Listener, Ordered, SecondSignal, Signals
 from wow.logs import LogFile, make_logger
 from wow.notify import Notices
@@ -137,7 +138,8 @@ def _build_alone(
     from wow.assembly.server import build
 
     server = build(settings, KeyFinder(environ, log).find(settings), environ, reactor, log)
-    site = make_site(server.metrics.registry, server.health)
+    leave = Leave(reactor, settings.limits.leave, log)
+    site = make_site(server.metrics.registry, LeavingHealth(server.health, leave))
     admin = parse(settings.admin.listen)
     doors = DoorsToOpen(Opener(reactor, 1, settings.limits.backlog), settings.endpoints, log)
     notices = Notices(environ, reactor, log)
@@ -149,5 +151,6 @@ def _build_alone(
         doors,
         server.sieve,
         Entrances(doors, lambda key, door: server.entrance(key, door.of(0), shared=False)),
+        leave,
         notices,
     ]

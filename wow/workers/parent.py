@@ -27,6 +27,7 @@ from wow.doors import DoorsToOpen, Opener
 from wow.endpoint import parse
 from wow.identity import Identities
 from wow.layers import Layers
+from wow.leave import Leave, LeavingHealth
 from wow.lifecycle import Listener, SecondSignal, Signals
 from wow.logs import LogFile
 from wow.metrics import make_certificate_expiry
@@ -88,7 +89,8 @@ def build_parent(
 
     reload = WorkersReload(settings, load, keys.find, prepare, supervisor, log)
     overview = Overview(supervisor)
-    site = make_site(aggregate, overview, overview.refresh)
+    leave = Leave(reactor, limits.leave, log)
+    site = make_site(aggregate, LeavingHealth(overview, leave), overview.refresh)
     admin = parse(settings.admin.listen)
     notices = Notices(environ, reactor, log)
     return [
@@ -98,6 +100,7 @@ def build_parent(
         supervisor,
         SecondSignal(reactor, supervisor.hurry),
         doors,
+        leave,
         notices,
     ]
 
