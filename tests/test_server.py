@@ -330,6 +330,8 @@ class Stopping(Running):
 
     def test_interrupt(self) -> None:
         server = self.start()
+        # It answers, so it heeds signals.
+        self.assertEqual(server.page("/health/live")[0], 200)
         server.signal(signal.SIGINT)
         self.assertEqual(server.wait(), -signal.SIGINT)
 
