@@ -282,6 +282,20 @@ class Stopping(Running):
         self.assertEqual(answer["code"], "shutting_down")
         self.assertEqual(server.wait(), -signal.SIGTERM)
 
+    def test_balancer_is_given_time(self) -> None:
+        """First it says so, and goes on; a second signal is the end of that."""
+        server = self.start(WOW_LIMITS__LEAVE="1000")
+        self.assertEqual(server.page("/health/ready")[0], 200)
+        server.signal(signal.SIGTERM)
+        server.wait_for("leaving")
+        status, body = server.page("/health/ready")
+        self.assertEqual((status, json.loads(body)["reasons"]), (503, {"gate": "shutting down"}))
+        with self.connect(server) as client:
+            self.assertEqual(client.quote()["type"], "quote")
+        server.signal(signal.SIGTERM)
+        server.wait_for("draining")
+        self.assertEqual(server.wait(), -signal.SIGTERM)
+
     def test_new_exchange_is_refused(self) -> None:
         server = self.start()
         client = self.connect(server)
@@ -316,6 +330,8 @@ class Stopping(Running):
 
     def test_interrupt(self) -> None:
         server = self.start()
+        # It answers, so it heeds signals.
+        self.assertEqual(server.page("/health/live")[0], 200)
         server.signal(signal.SIGINT)
         self.assertEqual(server.wait(), -signal.SIGINT)
 

@@ -295,6 +295,7 @@ class Limits(_Section):
     idle: Seconds = 30
     lifetime: Seconds = 3600
     linger: Seconds = 5
+    leave: Annotated[float, Number, Field(ge=0, le=3600, allow_inf_nan=False)] = 0
     drain: Annotated[float, Number, Field(ge=0, le=3600, allow_inf_nan=False)] = 10
 
     @model_validator(mode="after")

@@ -19,12 +19,11 @@ from structlog.typing import FilteringBoundLogger
 from twisted.application.service import Service
 from twisted.internet.abstract import isIPv6Address
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
-from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
-from wow.endpoint import Endpoint
+from wow.endpoint import Endpoint, listener
 from wow.entrance import Entrance
 from wow.lifecycle import CannotStart
 
@@ -90,8 +89,9 @@ class Opener:
 
         @param endpoint: a plain one of Twisted's.
         @return: a Deferred that fails with L{CannotListenError} if that is not possible.
+        @raise NotHandedOver: if it is systemd's to open, and it has not.
         """
-        opened: Deferred[Door] = serverFromString(self, endpoint).listen(Factory())
+        opened: Deferred[Door] = listener(self, endpoint).listen(Factory())
         return opened
 
     def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Door:
@@ -186,7 +186,7 @@ class DoorsToOpen(Doors):
         @raise CannotStart: if one cannot be opened.
         """
         for key, endpoint in self._endpoints.items():
-            opening = self._opener.open(endpoint.base)
+            opening = maybeDeferred(self._opener.open, endpoint.base)
             opening.addCallback(self._opened, key, endpoint.text)
             opening.addErrback(self._cannot_listen, endpoint.text)
             if self._failed is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 from attrs import frozen
 from twisted.internet.endpoints import quoteStringArgument, serverFromString
@@ -61,6 +62,26 @@ class Endpoint:
     tls: TlsFiles | None = None
 
 
+class NotHandedOver(Exception):
+    """The socket is systemd's to hand over, and was not."""
+
+
+def listener(reactor: Any, base: str) -> Any:
+    """
+    What listens at a plain socket; see L{Endpoint.base}.
+
+    @param reactor: or what takes its place.
+    @raise NotHandedOver: if systemd should have opened it, and has not.
+    """
+    try:
+        return serverFromString(reactor, base)
+    except LookupError:
+        raise NotHandedOver(
+            "systemd has handed over no such socket; start the socket's unit, or name it as its "
+            "FileDescriptorName= does"
+        ) from None
+
+
 def parse(text: str) -> Endpoint:
     """
     Take the text of an endpoint apart: C{tcp:7777}, C{ssl:7777:privateKey=key.pem},
@@ -84,8 +105,8 @@ def parse(text: str) -> Endpoint:
 
 def check(text: str) -> Endpoint:
     """
-    Take the text of an endpoint apart, and see whether this process could
-    listen on it. With C{systemd:} not every process of a server can.
+    Take the text of an endpoint apart, and see whether one could listen on it.
+    What systemd is to hand over is seen only by L{listener}.
 
     @raise ValueError: if it could not, or there is no such endpoint. The
         message says why.
@@ -165,6 +186,9 @@ def _quoted(argument: str) -> str:
 def _check_base(base: str) -> None:
     try:
         endpoint = serverFromString(None, base)
+    except LookupError:
+        # What systemd hands over is here only when it starts the server.
+        return
     except Exception as bad:
         raise ValueError(f"Twisted cannot make one of it ({bad})") from None
     if not 0 <= getattr(endpoint, "_port", 0) <= 65535:

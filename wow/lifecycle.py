@@ -16,7 +16,6 @@ from typing import Any
 from structlog.typing import FilteringBoundLogger
 from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred, succeed
-from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.logger import ILogObserver
 from twisted.python.components import Componentized
@@ -24,7 +23,7 @@ from twisted.python.failure import Failure
 
 from wow import __version__
 from wow.descriptors import Sparing
-from wow.endpoint import Endpoint
+from wow.endpoint import Endpoint, listener
 from wow.logs import Observer
 from wow.pow.spent import CannotOpen
 from wow.server import Gate
@@ -104,10 +103,13 @@ class Listener(Service):
 
         @raise CannotStart: if that is not possible.
         """
-        listening = serverFromString(self._reactor, self._socket).listen(self._factory)
+        listening = maybeDeferred(self._listen)
         listening.addCallbacks(self._listening, self._cannot_listen)
         if self._failed:
             raise CannotStart(f"cannot listen on {self._endpoint}")
+
+    def _listen(self) -> Any:
+        return listener(self._reactor, self._socket).listen(self._factory)
 
     def _listening(self, port: IListeningPort) -> None:
         self._port = port

@@ -27,8 +27,10 @@ from wow.assembly.keys import KeyFinder
 from wow.config import ConfigError, Settings
 from wow.doors import DoorsToOpen, Entrances, Opener
 from wow.endpoint import parse
+from wow.leave import Leave, LeavingHealth
 from wow.lifecycle import CannotStart, Listener, Ordered, SecondSignal, Signals
 from wow.logs import LogFile, make_logger
+from wow.notify import Notices
 from wow.reload import Reload
 from wow.workers.cores import cores
 
@@ -136,15 +138,19 @@ def _build_alone(
     from wow.assembly.server import build
 
     server = build(settings, KeyFinder(environ, log).find(settings), environ, reactor, log)
-    site = make_site(server.metrics.registry, server.health)
+    leave = Leave(reactor, settings.limits.leave, log)
+    site = make_site(server.metrics.registry, LeavingHealth(server.health, leave))
     admin = parse(settings.admin.listen)
     doors = DoorsToOpen(Opener(reactor, 1, settings.limits.backlog), settings.endpoints, log)
+    notices = Notices(environ, reactor, log)
     return [
-        Signals(reactor, Reload(settings, load, server.prepare, log), rotate),
+        Signals(reactor, notices.around(Reload(settings, load, server.prepare, log)), rotate),
         Listener(reactor, admin, server.layers.over(site, "admin.listen", admin), log),
         *server.parts,
         SecondSignal(reactor, server.drain.hurry),
         doors,
         server.sieve,
         Entrances(doors, lambda key, door: server.entrance(key, door.of(0), shared=False)),
+        leave,
+        notices,
     ]

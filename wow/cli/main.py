@@ -1,5 +1,5 @@
 """
-The C{wow} command: ask a server, make a key, check a configuration.
+The C{wow} command: ask a server, see whether it is well, make a key, check a configuration.
 """
 
 from __future__ import annotations
@@ -72,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(command=help_out)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     _add_quote(commands)
+    _add_health(commands)
     _add_keygen(commands)
     _add_config(commands)
     return parser
@@ -175,6 +176,45 @@ def _shown(solver: ISolver, clock: Any) -> ISolver:
 
     console = Console(stderr=True)
     return VisibleSolver(solver, console, clock) if console.is_interactive else solver
+
+
+# wow health
+
+
+def _add_health(commands: Any) -> None:
+    about = "Ask the operators' site of a server whether it can serve clients."
+    health = commands.add_parser("health", help="see whether a server is well", description=about)
+    health.set_defaults(command=_health)
+    add = health.add_argument
+    add(
+        "place",
+        nargs="?",
+        type=_place,
+        default=("127.0.0.1", 7778),
+        metavar="HOST:PORT",
+        help="the operators' site, admin.listen (127.0.0.1:7778)",
+    )
+    add("--live", action="store_true", help="only whether it lives, which it does while it drains")
+    add("--timeout", type=_seconds, default=5.0, metavar="SECONDS", help="to wait for it (5)")
+
+
+def _place(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port[:9]) < 65536:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
+    return host.strip("[]"), int(port)
+
+
+def _health(options: argparse.Namespace) -> int:
+    from wow.cli import health
+
+    page = "live" if options.live else "ready"
+    code, outcome = health.ask(options.place, page, options.timeout)
+    if code is Exit.DONE:
+        put(outcome)
+    else:
+        complain(outcome)
+    return code
 
 
 # wow keygen

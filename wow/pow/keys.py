@@ -144,4 +144,10 @@ def find(file: Path | None, environ: Mapping[str, str]) -> KeyRing | None:
 
 def _find_credential(directory: Path) -> KeyRing | None:
     credential = directory / "wow.keys"
-    return read(credential) if credential.exists() else None
+    try:
+        credential.stat()
+    except FileNotFoundError:
+        return None
+    except OSError as failed:
+        raise BadKey(f"{credential} cannot be read: {failed.strerror}") from None
+    return read(credential)

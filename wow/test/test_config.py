@@ -244,6 +244,12 @@ class Problems(Configured):
         good = f"ssl:0:{self.certificate()}"
         self.load({"listen": [good], "admin": {"listen": good}})
 
+    def test_endpoints_of_systemd(self) -> None:
+        """Whether the socket is handed over is seen by the server that asks for it."""
+        self.load({"listen": ["systemd:domain=INET6:name=wow", "systemd:domain=INET:index=0"]})
+        for endpoint in ("systemd:domain=INET", "systemd:index=0", "systemd:domain=INET:index=x"):
+            self.assertProblem("listen.0", {"listen": [endpoint]})
+
     def test_keys(self) -> None:
         self.assertProblem("keys.file", WOW_KEYS__FILE="/nonexistent")
         self.assertProblem("keys", WOW_KEYS="short")

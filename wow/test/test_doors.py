@@ -144,6 +144,10 @@ class Tcp(Opened):
             self.assertRaises(CannotStart, self.open, "tcp:7777")
         self.assertEqual([each.did[-1] for each in self.sockets], ["close"] * 3)
 
+    def test_socket_that_systemd_does_not_hand_over(self) -> None:
+        self.assertRaises(CannotStart, self.open, "systemd:domain=INET:name=wow")
+        self.assertIn("no such socket", self.logged.getvalue())
+
     def test_closing(self) -> None:
         opened = self.open("tcp:0", "tcp:0")
         self.successResultOf(opened.stopService())

@@ -10,7 +10,7 @@ from twisted.internet.endpoints import quoteStringArgument, serverFromString
 from twisted.internet.testing import MemoryReactor
 from twisted.trial.unittest import SynchronousTestCase
 
-from wow.endpoint import Endpoint, TlsFiles, check, parse
+from wow.endpoint import Endpoint, NotHandedOver, TlsFiles, check, listener, parse
 
 PEM = Path("server.pem")
 
@@ -110,10 +110,11 @@ class Refused(SynchronousTestCase):
             self.check(text, "no such port")
         self.check("ssl:privateKey=key.pem", "has no port")
 
-    def test_what_only_a_process_of_systemds_has_is_taken_apart_anywhere(self) -> None:
-        text = "haproxy:systemd:domain=INET:index=0"
-        self.check(text, "Twisted cannot")
-        self.assertEqual(parse(text).base, "systemd:domain=INET:index=0")
+    def test_what_only_a_process_of_systemds_has(self) -> None:
+        """It is good anywhere until somebody is to listen on it."""
+        base = check("haproxy:systemd:domain=INET:index=0").base
+        self.assertEqual(base, "systemd:domain=INET:index=0")
+        self.assertRaises(NotHandedOver, listener, None, base)
 
     def test_no_number(self) -> None:
         for text in ("tcp:http", "ssl:https", "tcp:1:backlog=many", "tcp:"):

@@ -152,6 +152,12 @@ class Finding(SynchronousTestCase):
         self.assertIsNone(self.found(None, {}))
         self.assertIsNone(self.found(None, {"CREDENTIALS_DIRECTORY": "/nonexistent"}))
 
+    def test_credentials_that_cannot_be_read(self) -> None:
+        """A file in the place of the folder, since a test that is root may read everything."""
+        environ = {"CREDENTIALS_DIRECTORY": str(self.key_file())}
+        error = self.assertRaises(keys.BadKey, keys.find, None, environ)
+        self.assertIn("Not a directory", str(error))
+
     def test_empty_variable_is_no_absent_one(self) -> None:
         self.assertRaises(keys.BadKey, keys.find, None, {"WOW_KEYS": ""})
         self.assertRaises(

@@ -96,7 +96,7 @@ class Listening(Logged):
     def refuse(self, outcome: Deferred[Any]) -> None:
         endpoint = mock.Mock()
         endpoint.listen.return_value = outcome
-        with mock.patch("wow.lifecycle.serverFromString", return_value=endpoint):
+        with mock.patch("wow.lifecycle.listener", return_value=endpoint):
             self.listener.privilegedStartService()
 
     def test_before_privileges_are_shed(self) -> None:
@@ -112,6 +112,12 @@ class Listening(Logged):
         in_use = CannotListenError("any", 7777, OSError(98, "Address already in use"))
         self.assertRaises(CannotStart, self.refuse, fail(in_use))
         self.assertIn("in use", self.logged("cannot_listen")["reason"])
+
+    def test_socket_that_systemd_does_not_hand_over_ends_the_start(self) -> None:
+        endpoint = parse("systemd:domain=INET:name=wow")
+        listener = Listener(self.reactor, endpoint, Factory(), self.log)
+        self.assertRaises(CannotStart, listener.privilegedStartService)
+        self.assertIn("no such socket", self.logged("cannot_listen")["reason"])
 
     def test_failure_that_comes_late_stops_the_server(self) -> None:
         outcome: Deferred[Any] = Deferred()

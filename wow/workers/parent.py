@@ -27,9 +27,11 @@ from wow.doors import DoorsToOpen, Opener
 from wow.endpoint import parse
 from wow.identity import Identities
 from wow.layers import Layers
+from wow.leave import Leave, LeavingHealth
 from wow.lifecycle import Listener, SecondSignal, Signals
 from wow.logs import LogFile
 from wow.metrics import make_certificate_expiry
+from wow.notify import Notices
 from wow.proxy.layer import ProxyLayer
 from wow.workers.aggregate import Aggregate, read
 from wow.workers.control import Terms
@@ -87,15 +89,19 @@ def build_parent(
 
     reload = WorkersReload(settings, load, keys.find, prepare, supervisor, log)
     overview = Overview(supervisor)
-    site = make_site(aggregate, overview, overview.refresh)
+    leave = Leave(reactor, limits.leave, log)
+    site = make_site(aggregate, LeavingHealth(overview, leave), overview.refresh)
     admin = parse(settings.admin.listen)
+    notices = Notices(environ, reactor, log)
     return [
-        Signals(reactor, reload, rotate),
+        Signals(reactor, notices.around(reload), rotate),
         Listener(reactor, admin, layers.over(site, _ADMIN, admin), log),
         steering,
         supervisor,
         SecondSignal(reactor, supervisor.hurry),
         doors,
+        leave,
+        notices,
     ]
 
 
