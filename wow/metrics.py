@@ -282,7 +282,6 @@ class Metrics:
             "Servers with the same one treat clients alike.",
             registry=self.registry,
         )
-        self.over["wow_configuration"] = "max"
         self.keys = self._gauge(
             "keys",
             "1 for each key in force, by id and role (signs, verifies).",

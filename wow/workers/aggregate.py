@@ -26,6 +26,7 @@ _LIBRARY: Mapping[str, Over] = {
     "process_max_fds": "max",
     "python_info": "max",
     "wow_build": "max",
+    "wow_configuration": "max",
 }
 
 _COUNTS = ("counter", "histogram")
