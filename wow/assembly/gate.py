@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from structlog.typing import FilteringBoundLogger
@@ -19,7 +19,7 @@ from wow.offenders import Offenders
 from wow.pow.service import ProofOfWork
 from wow.rate import Rate
 from wow.seats import Seats
-from wow.server import Gate, Limits
+from wow.server import Gate, GateProtocol, Limits
 from wow.sieve import Sieve
 
 _OTHER_DESCRIPTORS = 128
@@ -42,6 +42,7 @@ def build_gate(
     settings: Settings,
     proof_of_work: ProofOfWork,
     watchers: Sequence[Sieve | Offenders],
+    make_protocol: Callable[..., GateProtocol],
     reactor: Any,
     metrics: Metrics,
     log: FilteringBoundLogger,
@@ -50,6 +51,7 @@ def build_gate(
     The gate before this proof of work.
 
     @param watchers: are told who is turned away.
+    @param make_protocol: makes what serves a connection.
     """
     limits = settings.limits
     connections = _most_connections(settings, log)
@@ -79,6 +81,7 @@ def build_gate(
         reactor,
         metrics,
         log,
+        make_protocol,
     )
 
 
