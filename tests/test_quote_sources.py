@@ -32,10 +32,10 @@ from twisted.web.iweb import IPolicyForHTTPS
 from zope.interface import implementer
 
 from wow.breaker import Breaker
+from wow.http.endpoint import BoundedEndpoints
 from wow.logs import make_logger
 from wow.metrics import Tally
 from wow.quotes.answer import Layout
-from wow.quotes.endpoint import BoundedEndpoints
 from wow.quotes.interfaces import IQuoteSource, SourceFailed
 from wow.quotes.service import QuoteService, Supply
 from wow.quotes.sources import CollectionSource, HttpSource

@@ -35,7 +35,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from wow import certificate, endpoint, networks
+from wow import certificate, endpoint, networks, tracing
 from wow.pow import keys
 from wow.quotes.sources import load_collection
 from wow.redis import certificates, location
@@ -144,6 +144,14 @@ def _check_expression(expression: str) -> str:
     return expression
 
 
+def _check_tracing(url: AnyHttpUrl) -> AnyHttpUrl:
+    if not tracing.installed():
+        raise ValueError("needs what is not installed; run: pip install 'wow[tracing]'")
+    if url.path in (None, "/"):
+        raise ValueError("must be a whole URL; a collector's path is as a rule /v1/traces")
+    return url
+
+
 def _masked_url(url: AnyHttpUrl) -> str:
     # APIs take keys in either part.
     shown = str(url)
@@ -166,6 +174,8 @@ Network = Annotated[str, AfterValidator(networks.check)]
 Endpoint = Annotated[str, AfterValidator(_check_endpoint)]
 DirectEndpoint = Annotated[Endpoint, AfterValidator(_check_direct)]
 Expression = Annotated[str, AfterValidator(_check_expression)]
+HeaderName = Annotated[str, Field(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")]
+MaskedUrl = PlainSerializer(_masked_url)
 SourceName = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,32}$")]
 
 
@@ -316,7 +326,7 @@ class Http(_Section):
     type: Literal["http"]
     name: SourceName
     enabled: bool = True
-    url: Annotated[AnyHttpUrl, PlainSerializer(_masked_url)]
+    url: Annotated[AnyHttpUrl, MaskedUrl]
     items: Expression = "@"
     text: Expression
     author: Expression
@@ -384,6 +394,15 @@ class Quotes(_Section):
         return [source for source in self.sources if source.enabled]
 
 
+class Tracing(_Section):
+    """Single exchanges, told to a collector."""
+
+    endpoint: Annotated[AnyHttpUrl, AfterValidator(_check_tracing), MaskedUrl] | None = None
+    ratio: Annotated[float, Number, Field(ge=0, le=1)] = 0.01
+    headers: dict[HeaderName, Annotated[str, PlainSerializer(_masked_secret)]] = {}
+    networks: list[Network] = []
+
+
 class Log(_Section):
     """What is told of a running server."""
 
@@ -408,6 +427,7 @@ class Settings(BaseSettings):
     limits: Limits = Field(default_factory=Limits)
     quotes: Quotes = Field(default_factory=Quotes)
     log: Log = Field(default_factory=Log)
+    tracing: Tracing = Field(default_factory=Tracing)
 
     @property
     def endpoints(self) -> dict[str, endpoint.Endpoint]:
@@ -571,17 +591,22 @@ def _key_problems(environ: Mapping[str, str]) -> Iterator[str]:
 
 
 def _secret_problems(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:
-    if settings.spent.password is not None:
+    for key, value in _named_secrets(settings):
         try:
-            reveal(settings.spent.password, environ)
+            reveal(value, environ)
         except ValueError as missing:
-            yield f"spent.password: {missing}"
+            yield f"{key}: {missing}"
+
+
+def _named_secrets(settings: Settings) -> Iterator[tuple[str, str]]:
+    if settings.spent.password is not None:
+        yield "spent.password", settings.spent.password
     for source in settings.quotes.enabled:
         for header, value in source.headers.items() if isinstance(source, Http) else ():
-            try:
-                reveal(value, environ)
-            except ValueError as missing:
-                yield f"quotes.sources.{source.name}.headers.{header}: {missing}"
+            yield f"quotes.sources.{source.name}.headers.{header}", value
+    if settings.tracing.endpoint is not None:
+        for header, value in settings.tracing.headers.items():
+            yield f"tracing.headers.{header}", value
 
 
 def _proxy_problems(settings: Settings) -> Iterator[str]:

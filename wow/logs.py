@@ -90,6 +90,8 @@ def make_logger(stream: Any, level: str, layout: str) -> FilteringBoundLogger:
     logger = structlog.wrap_logger(
         file,
         processors=[
+            # What the lines of an exchange that is traced have in common.
+            structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _format_failure,

@@ -137,6 +137,7 @@ class Metrics:
         self._identity()
         self._quotes()
         self._spent()
+        self._spans()
 
     def _process(self) -> None:
         ProcessCollector(registry=self.registry)
@@ -335,6 +336,18 @@ class Metrics:
             "spent_alone", "Tokens spent on this machine alone, the shared store out of reach."
         )
         self.spent_alone = self._tally(alone)
+
+    def _spans(self) -> None:
+        spans = self._counter(
+            "trace_spans",
+            "Spans of traced exchanges, by outcome: rejected by the collector, failed to reach "
+            "it, or dropped, since too many were waiting.",
+            "outcome",
+        )
+        self.spans = {
+            outcome: self._tally(spans.labels(outcome))
+            for outcome in ("exported", "rejected", "failed", "dropped")
+        }
 
     def _milliseconds(self, name: str, text: str) -> Milliseconds:
         spread = Milliseconds()

@@ -116,6 +116,7 @@ class GateProtocol(Int32StringReceiver, TimeoutMixin):
         @param prefix: of the client's address, as tokens are bound.
         """
         self._gate = gate
+        self._proof_of_work = gate.proof_of_work
         self._limits = gate.limits
         self.visitor = visitor
         self._prefix = prefix
@@ -295,7 +296,7 @@ class GateProtocol(Int32StringReceiver, TimeoutMixin):
         if gate.draining:
             self._check_spared()
         level = gate.guard.ask(self.visitor, self.heard)
-        issued = gate.proof_of_work.issue(self._prefix, request.resource, level)
+        issued = self._proof_of_work.issue(self._prefix, request.resource, level)
         self._challenges += 1
         self._asked = self.heard
         gate.metrics.issued.count += 1
@@ -319,7 +320,7 @@ class GateProtocol(Int32StringReceiver, TimeoutMixin):
         self._message = "solution"
         self._gate.metrics.solutions.count += 1
         self._challenges = max(0, self._challenges - 1)
-        answer = self._gate.proof_of_work.redeem(self._prefix, solution.challenge, solution.nonces)
+        answer = self._proof_of_work.redeem(self._prefix, solution.challenge, solution.nonces)
         if isinstance(answer, Deferred):
             self._await(answer)
         else:
@@ -448,12 +449,15 @@ class Gate(Factory):
         clock: IReactorTime,
         metrics: Metrics,
         log: FilteringBoundLogger,
+        make_protocol: Callable[[Gate, Visitor, bytes, float], GateProtocol] = GateProtocol,
     ) -> None:
         """
         @param explained: how fast those are told why who lose a connection, or
             do not get one, without a fault of their own in it.
         @param turned_away: is told the prefix of each client that is.
         @param prefix_bits: how many bits of an IPv4 and of an IPv6 address make a client.
+        @param make_protocol: makes what serves a connection; is given what
+            L{GateProtocol} is.
         """
         self.proof_of_work = proof_of_work
         self.guard = guard
@@ -468,6 +472,7 @@ class Gate(Factory):
         self._turned_away = turned_away
         self._explained_due = 0.0
         self._prefix_bits = prefix_bits
+        self._make_protocol = make_protocol
         self._drained: Deferred[None] | None = None
         metrics.connections.set_function(seats.__len__)
         metrics.half_begun.set_function(lambda: seats.half_begun)
@@ -488,7 +493,7 @@ class Gate(Factory):
             visitor = self.guard.admit(address, prefix, now)
         except TurnedAway as away:
             return self._turn_away(away, address, prefix)
-        return GateProtocol(self, visitor, prefix, now)
+        return self._make_protocol(self, visitor, prefix, now)
 
     def _turn_away(self, away: TurnedAway, address: bytes, prefix: bytes) -> Farewell | None:
         self.metrics.turned_away[away.reason].count += 1

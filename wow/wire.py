@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from wow import errors
 
@@ -21,11 +21,22 @@ MAX_SERVER_FRAME = 65536
 ResourceName = Annotated[str, Meta(pattern=r"\A[a-z0-9-]{1,32}\Z")]
 Nonce = Annotated[int, Meta(ge=0, lt=2**53)]
 
+TRACEPARENT = r"\A00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}\Z"
+"""A trace context as W3C's Trace Context writes it, version 00: trace, span and flags."""
+
+Traceparent = Annotated[str, Meta(pattern=TRACEPARENT)]
+
 
 class Request(Struct, frozen=True, tag="request", forbid_unknown_fields=True):
-    """A client asks for a resource."""
+    """
+    A client asks for a resource.
+
+    @ivar traceparent: what the exchange is a part of in a trace of the
+        client's, if it says so.
+    """
 
     resource: ResourceName = "quote"
+    traceparent: Traceparent | UnsetType = UNSET
 
 
 class Solution(Struct, frozen=True, tag="solution", forbid_unknown_fields=True):

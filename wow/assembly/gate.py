@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from structlog.typing import FilteringBoundLogger
@@ -43,6 +43,7 @@ def build_gate(
     settings: Settings,
     proof_of_work: ProofOfWork,
     watchers: Sequence[Sieve | Offenders],
+    make_protocol: Callable[..., GateProtocol],
     reactor: Any,
     metrics: Metrics,
     log: FilteringBoundLogger,
@@ -51,6 +52,7 @@ def build_gate(
     The gate before this proof of work.
 
     @param watchers: are told who is turned away.
+    @param make_protocol: makes what serves a connection.
     """
     limits = settings.limits
     connections = _most_connections(settings, log)
@@ -83,6 +85,7 @@ def build_gate(
         reactor,
         metrics,
         log,
+        make_protocol,
     )
 
 

@@ -11,9 +11,9 @@ from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, HTTPConnectionP
 
 from wow.breaker import Breaker
 from wow.config import Collection, Http, Quotes
+from wow.http.endpoint import BoundedEndpoints
 from wow.metrics import Metrics
 from wow.quotes.answer import Layout
-from wow.quotes.endpoint import BoundedEndpoints
 from wow.quotes.service import QuoteService, Supply
 from wow.quotes.sources import CollectionSource, HttpSource, load_collection
 from wow.quotes.states import SourceStates

@@ -35,7 +35,7 @@ from wow.pow.purge import Purge
 from wow.pow.resource import IProtectedResource
 from wow.pow.service import ProofOfWork
 from wow.pow.spent import ISpentStore
-from wow.server import Gate
+from wow.server import Gate, GateProtocol
 from wow.sieve import Sieve
 from wow.stores import build_spent
 
@@ -122,7 +122,9 @@ def build(
     proof_of_work = _build_proof_of_work(settings, keys, pricing, spent, quotes, metrics)
     sieve = build_sieve(settings.limits, reactor, metrics, log)
     offenders = Offenders(prefix_bits(settings.limits), reactor, log)
-    gate = build_gate(settings, proof_of_work, [sieve, offenders], reactor, metrics, log)
+    make_protocol, exporters = _build_tracing(settings, environ, reactor, metrics, log)
+    watchers: list[Sieve | Offenders] = [sieve, offenders]
+    gate = build_gate(settings, proof_of_work, watchers, make_protocol, reactor, metrics, log)
     health = Health(
         {
             "spent": Check(lambda: spent.trouble, spent.status),
@@ -134,6 +136,7 @@ def build(
     balancers = Offenders(prefix_bits(settings.limits), reactor, log, "proxy_refused")
     layers = build_layers(settings, balancers, reactor, metrics, log)
     parts = (
+        *exporters,
         _build_purge(settings, spent, reactor, metrics, log),
         quotes,
         Heap(find_trim(), reactor),
@@ -156,6 +159,22 @@ def build(
         {key: layers.over(gate, key, endpoint) for key, endpoint in endpoints.items()},
         settings.limits.backlog,
     )
+
+
+def _build_tracing(
+    settings: Settings,
+    environ: Mapping[str, str],
+    reactor: Any,
+    metrics: Metrics,
+    log: FilteringBoundLogger,
+) -> tuple[Callable[..., GateProtocol], list[Service]]:
+    if settings.tracing.endpoint is None:
+        return GateProtocol, []
+    # It takes a while, and what it needs may not even be installed.
+    from wow.assembly.tracing import build_tracing
+
+    make_protocol, exporter = build_tracing(settings, environ, reactor, metrics, log)
+    return make_protocol, [exporter]
 
 
 def _make_lane(reactor: Any, meter: LoopMeter, log: FilteringBoundLogger) -> Lane | Detour:

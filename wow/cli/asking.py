@@ -67,6 +67,7 @@ class Asking:
 
     @ivar count: how many.
     @ivar render: makes a line of a quote.
+    @ivar traceparent: the trace context that all of it is a part of.
     """
 
     endpoint: IStreamClientEndpoint
@@ -75,6 +76,7 @@ class Asking:
     limits: Limits
     count: int
     render: Callable[[Quote], str]
+    traceparent: str | None = None
 
     async def run(self) -> None:
         """
@@ -94,7 +96,7 @@ class Asking:
 
     async def _converse(self, session: Session) -> None:
         for _ in range(self.count):
-            put(self.render(await session.ask()))
+            put(self.render(await session.ask(traceparent=self.traceparent)))
 
 
 def run(reactor: Any, work: Callable[[], Coroutine[Any, Any, None]], place: str) -> int:

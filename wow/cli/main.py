@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from math import inf
@@ -116,6 +117,12 @@ def _add_quote(commands: Any) -> None:
         metavar="HASHES",
         help="the most work to do for a quote (2^26)",
     )
+    add(
+        "--traceparent",
+        type=_traceparent,
+        metavar="CONTEXT",
+        help="the W3C trace context that this is a part of, for a server that knows of such",
+    )
 
 
 def _whole(text: str) -> int:
@@ -131,6 +138,16 @@ def _effort(text: str) -> int:
     if base != "2" or not exponent.isdigit() or int(exponent[:4]) > 64:
         raise argparse.ArgumentTypeError(f"{text!r} is neither a number of hashes nor 2^0 to 2^64")
     return int(2 ** int(exponent))
+
+
+def _traceparent(text: str) -> str:
+    from wow.wire import TRACEPARENT
+
+    if not re.search(TRACEPARENT, text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a trace context such as 00-{'a1' * 16}-{'b2' * 8}-01"
+        )
+    return text
 
 
 def _seconds(text: str) -> float:
@@ -163,6 +180,7 @@ def _quote(options: argparse.Namespace) -> int:
         limits=Limits(options.max_effort, options.timeout),
         count=options.count,
         render=asking.render_json if options.json else asking.render,
+        traceparent=options.traceparent,
     )
     return asking.run(reactor, asker.run, options.endpoint)
 

@@ -6,6 +6,7 @@ from typing import NoReturn, TypeVar
 
 from attrs import field, frozen
 from attrs.validators import ge, gt
+from msgspec import UNSET
 from twisted.internet import defer
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import connectProtocol
@@ -78,6 +79,7 @@ def ask(
     resource: str = "quote",
     progress: Progress = silently,
     limits: Limits = _USUAL,
+    traceparent: str | None = None,
 ) -> Deferred[wire.Quote]:
     """
     Ask for one thing, on a connection of its own: L{connect}, L{Session.ask}, L{Session.close}.
@@ -88,7 +90,7 @@ def ask(
     async def converse() -> wire.Quote:
         session = await connect(endpoint, solver, clock, limits)
         try:
-            return await session.ask(resource, progress)
+            return await session.ask(resource, progress, traceparent)
         finally:
             await session.close()
 
@@ -105,7 +107,12 @@ class Session:
         self._limits = limits
         self._asking = False
 
-    def ask(self, resource: str = "quote", progress: Progress = silently) -> Deferred[wire.Quote]:
+    def ask(
+        self,
+        resource: str = "quote",
+        progress: Progress = silently,
+        traceparent: str | None = None,
+    ) -> Deferred[wire.Quote]:
         """
         Ask for a resource and work for it. One at a time; any number in sequence.
 
@@ -114,6 +121,8 @@ class Session:
         keeps it (L{wow.errors.Refused.closes}), L{TooExpensive} or C{SolverFailed}.
 
         @param progress: called as the work goes on.
+        @param traceparent: the trace context that this is a part of, as W3C's
+            Trace Context writes it. Servers older than it refuse a request with one.
         @return: a Deferred that fires with what the server gave. It fails with
 
             - a L{wow.errors.Refused}, its class by the server's code;
@@ -126,7 +135,8 @@ class Session:
         """
         if self._asking:
             return defer.fail(RuntimeError("one at a time: the last question is still out"))
-        asked = Deferred.fromCoroutine(self._converse(resource, progress))
+        request = wire.Request(resource, UNSET if traceparent is None else traceparent)
+        asked = Deferred.fromCoroutine(self._converse(request, progress))
         return _limit_time(asked, self._limits.timeout, self._clock, "no answer")
 
     def close(self) -> Deferred[None]:
@@ -137,15 +147,15 @@ class Session:
         """
         return self._link.close(self._clock)
 
-    async def _converse(self, resource: str, progress: Progress) -> wire.Quote:
+    async def _converse(self, request: wire.Request, progress: Progress) -> wire.Quote:
         self._asking = True
         try:
-            return await self._exchange(resource, progress)
+            return await self._exchange(request, progress)
         finally:
             self._asking = False
 
-    async def _exchange(self, resource: str, progress: Progress) -> wire.Quote:
-        challenge = await self._link.exchange(wire.Request(resource), wire.Challenge)
+    async def _exchange(self, request: wire.Request, progress: Progress) -> wire.Quote:
+        challenge = await self._link.exchange(request, wire.Challenge)
         puzzle = self._puzzle(challenge)
         solving = self._solver.solve(puzzle, progress)
         solving.addTimeout(challenge.expires_in, self._clock, _too_slow)

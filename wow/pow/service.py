@@ -9,6 +9,7 @@ the resource handed out.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
@@ -83,6 +84,22 @@ class ProofOfWork:
         self._challenges = challenges
         self._solve_time = solve_time
         self._ids = RandomIds()
+
+    def watched(
+        self,
+        watch_resource: Callable[[IProtectedResource], IProtectedResource],
+        watch_spent: Callable[[ISpentStore], ISpentStore],
+    ) -> ProofOfWork:
+        """
+        The same service, but for others in the places of its resources and its store.
+
+        @param watch_resource: gives what takes the place of a resource.
+        @param watch_spent: gives what takes the place of the store.
+        """
+        twin = copy(self)
+        twin._resources = {name: watch_resource(each) for name, each in self._resources.items()}
+        twin._spent = watch_spent(self._spent)
+        return twin
 
     def issue(self, client: bytes, resource: str, level: int = 0) -> Issued:
         """

@@ -3,41 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from http.cookiejar import DefaultCookiePolicy
 from importlib.resources import files
 from pathlib import Path
 from random import Random
-from typing import Any, cast
+from typing import Any
 
 import yaml
-from OpenSSL import SSL
-from treq.client import HTTPClient
-from treq.cookies import IndexableCookieJar
-from twisted.internet.defer import Deferred, maybeDeferred, succeed
-from twisted.internet.error import ConnectError, DNSLookupError
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IResponse
+from twisted.web.iweb import IAgent
 from zope.interface import implementer
 
 from wow import __version__
+from wow.http.client import Client
+from wow.http.errors import describe
 from wow.quotes.answer import Layout
-from wow.quotes.body import Unencoded, hang_up, read_body
 from wow.quotes.interfaces import IQuoteSource, SourceFailed
 from wow.quotes.words import tidy
 from wow.wire import Quote
-
-_OK = 200
 
 _EMBEDDED = "wisdom.yaml"
 
 _DEAL = 100
 """Quotes by which a collection moves on each time: what the usual pool takes."""
-
-# Errors that know of addresses and certificates at most; any other may quote
-# the request, and so is told by its name alone.
-_TELLABLE = (ConnectError, DNSLookupError, SSL.Error)
 
 
 @implementer(IQuoteSource)
@@ -66,11 +56,8 @@ class HttpSource:
         self.name = name
         self._url = url
         self._layout = layout
-        self._client = HTTPClient(Unencoded(agent), _no_cookies())
-        self._clock = clock
+        self._client = Client(agent, clock, timeout, max_bytes)
         self._headers = _headers(headers)
-        self._timeout = timeout
-        self._max_bytes = max_bytes
 
     def fetch(self) -> Deferred[list[Quote]]:
         """
@@ -80,31 +67,8 @@ class HttpSource:
             L{SourceFailed}, after C{timeout} seconds at the latest.
             Cancelling it closes the connection.
         """
-        answer: Deferred[IResponse] = maybeDeferred(self._get)
-        quotes = answer.addCallback(self._read).addCallback(self._layout.read, self.name)
-        quotes.addTimeout(self._timeout, self._clock, _too_slow)
-        return quotes.addErrback(_explain)
-
-    def _get(self) -> Deferred[Any]:
-        return self._client.get(
-            self._url,
-            headers=self._headers.copy(),
-            allow_redirects=False,
-            unbuffered=True,
-            # Or treq would import the global one.
-            reactor=cast(Any, self._clock),
-        )
-
-    def _read(self, response: IResponse) -> Deferred[bytes]:
-        if response.code != _OK:
-            hang_up(response)
-            raise SourceFailed(f"the API answered with status {response.code}")
-        return read_body(response, self._max_bytes)
-
-
-def _no_cookies() -> IndexableCookieJar:
-    # A jar that took them would grow at the API's wish.
-    return IndexableCookieJar(DefaultCookiePolicy(allowed_domains=()))
+        answer = self._client.request("GET", self._url, self._headers)
+        return answer.addCallback(self._layout.read, self.name).addErrback(_explain)
 
 
 def _headers(more: Mapping[str, str]) -> Headers:
@@ -114,23 +78,10 @@ def _headers(more: Mapping[str, str]) -> Headers:
     return headers
 
 
-def _too_slow(result: Any, timeout: float) -> Any:
-    # The answer may have come in the same turn.
-    if isinstance(result, Failure):
-        raise SourceFailed(f"no whole answer within {timeout:g} s") from None
-    return result
-
-
 def _explain(failure: Failure) -> Failure:
-    error = failure.value
-    if isinstance(error, SourceFailed):
+    if failure.check(SourceFailed):
         return failure
-    while reasons := getattr(error, "reasons", None):
-        error = reasons[0].value
-    name = type(error).__name__
-    reason = f"{name}: {error}" if isinstance(error, _TELLABLE) else name
-    # A fresh Failure: the old one holds the frames, and so the request.
-    return Failure(SourceFailed(reason[:200]))
+    return Failure(SourceFailed(describe(failure)))
 
 
 @implementer(IQuoteSource)

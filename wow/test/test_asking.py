@@ -26,7 +26,8 @@ from wow.client import Limits, ProtocolError, TooExpensive
 from wow.pow.search import SolverFailed
 from wow.pow.solver import SynchronousSolver
 from wow.test.fake_server import FakeServer, MemoryEndpoint, honestly
-from wow.wire import Quote
+from wow.test.test_wire import CONTEXT
+from wow.wire import Quote, Request
 
 
 class PrintableTests(SynchronousTestCase):
@@ -115,11 +116,19 @@ class EndpointTests(SynchronousTestCase):
 class AskingTests(SynchronousTestCase):
     """Quotes come in and lines go out."""
 
-    def run_asking(self, count: int) -> tuple[Deferred[None], list[str]]:
+    def run_asking(
+        self, count: int, traceparent: str | None = None
+    ) -> tuple[Deferred[None], list[str]]:
         self.server = FakeServer(partial(honestly, rounds=1))
         endpoint = MemoryEndpoint(self.server)
         asking = Asking(
-            endpoint, SynchronousSolver(), Clock(), Limits(), count, lambda quote: quote.text
+            endpoint,
+            SynchronousSolver(),
+            Clock(),
+            Limits(),
+            count,
+            lambda quote: quote.text,
+            traceparent,
         )
         with patch("sys.stdout", StringIO()) as output:
             done = Deferred.fromCoroutine(asking.run())
@@ -136,6 +145,11 @@ class AskingTests(SynchronousTestCase):
         done, lines = self.run_asking(3)
         self.successResultOf(done)
         self.assertEqual(lines, ["Know thyself."] * 3)
+
+    def test_trace_context(self) -> None:
+        self.run_asking(2, CONTEXT)
+        asked = [message for message in self.server.heard if isinstance(message, Request)]
+        self.assertEqual(asked, [Request("quote", CONTEXT)] * 2)
 
     def test_closed_output(self) -> None:
         with patch("wow.cli.asking.put", side_effect=BrokenPipeError):

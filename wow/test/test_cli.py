@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from wow import __version__
 from wow.cli import main as cli
+from wow.test.test_wire import CONTEXT
 
 
 class CommandTestCase(SynchronousTestCase):
@@ -52,6 +53,7 @@ class UsageTests(CommandTestCase):
             ("--count", "0", "-1", "x", "1.5", ""),
             ("--processes", "0", "-1", "x"),
             ("--timeout", "0", "-1", "x", "nan", "inf", ""),
+            ("--traceparent", "x", "", CONTEXT[:-1], f"{CONTEXT}-x", CONTEXT.upper()),
             ("--max-effort", "0", "-1", "x", "2^x", "3^4", "2^65", "2^-1", "2^99999999999", "^"),
         ):
             for value in values:
@@ -70,12 +72,14 @@ class UsageTests(CommandTestCase):
         self.assertEqual(
             (options.count, options.timeout, options.processes, options.json), (3, 0.5, 2, True)
         )
+        self.assertEqual(parse(["quote", "--traceparent", CONTEXT]).traceparent, CONTEXT)
 
     def test_defaults(self) -> None:
         options = cli._parser().parse_args(["quote"])
         self.assertEqual(options.endpoint, "tcp:127.0.0.1:7777")
         self.assertEqual((options.count, options.timeout), (1, 120))
         self.assertEqual((options.max_effort, options.processes), (2**26, None))
+        self.assertIsNone(options.traceparent)
 
     def test_bad_endpoint(self) -> None:
         self.assertEqual(self.wow("quote", "tcp:7777"), 2)

@@ -35,6 +35,7 @@ from wow.test.fake_server import (
     honestly,
     silent,
 )
+from wow.test.test_wire import CONTEXT
 
 
 @implementer(ISolver)
@@ -150,6 +151,18 @@ class AskTests(ClientTestCase):
         self.assertEqual(asked, wire.Request("a-b-1"))
         assert isinstance(solved, wire.Solution)
         self.assertEqual(solved.challenge, TOKEN)
+
+    def test_trace_context(self) -> None:
+        session = self.session(honestly)
+        session.ask(traceparent=CONTEXT)
+        self.pump.flush()
+        self.assertEqual(self.server.heard[0], wire.Request("quote", CONTEXT))
+
+    def test_trace_context_of_one_thing(self) -> None:
+        endpoint = MemoryEndpoint(FakeServer(honestly))
+        ask(endpoint, SynchronousSolver(), self.clock, traceparent=CONTEXT)
+        endpoint.pump.flush()
+        self.assertEqual(endpoint.server.heard[0], wire.Request("quote", CONTEXT))
 
     def test_several_on_one_connection(self) -> None:
         session = self.session(honestly)

@@ -21,6 +21,7 @@ from wow.secret import reveal
 from wow.test.certificates import issue
 
 KEY = "A" * 43 + "="
+COLLECTOR = "http://127.0.0.1:4318/v1/traces"
 
 
 class Configured(SynchronousTestCase):
@@ -331,6 +332,37 @@ class Problems(Configured):
             {"quotes": {"sources": [{**good, "headers": {"X-Key": "env:UNSET"}}]}},
         )
 
+    def test_tracing(self) -> None:
+        self.assertIsNone(self.load().tracing.endpoint)
+        self.load({"tracing": {"endpoint": COLLECTOR, "ratio": 0, "networks": ["::1"]}})
+        self.load({"tracing": {"endpoint": None, "headers": {"X-Key": "env:UNSET"}}})
+        for key, value in (
+            ("endpoint", "127.0.0.1:4318"),
+            ("endpoint", "grpc://127.0.0.1:4317/v1/traces"),
+            ("endpoint", "http://127.0.0.1:4318"),
+            ("endpoint", "http://127.0.0.1:4318/"),
+            ("ratio", -0.1),
+            ("ratio", 1.1),
+            ("ratio", True),
+            ("ratio", float("nan")),
+            ("headers", {"X Key": "a"}),
+            ("headers", {"X-Key\n": "a"}),
+            ("headers", {"": "a"}),
+        ):
+            self.assertProblem(f"tracing.{key}", {"tracing": {key: value}})
+        self.assertProblem("tracing.networks.0", {"tracing": {"networks": ["192.0.2.7/24"]}})
+        self.assertProblem(
+            "tracing.headers.X-Key",
+            {"tracing": {"endpoint": COLLECTOR, "headers": {"X-Key": "env:UNSET"}}},
+        )
+
+    def test_tracing_needs_what_may_not_be_installed(self) -> None:
+        with mock.patch("wow.config.tracing.installed", return_value=False):
+            (problem,) = self.problems({"tracing": {"endpoint": COLLECTOR}})
+            self.assertTrue(problem.startswith("tracing.endpoint: "))
+            self.assertIn("pip install 'wow[tracing]'", problem)
+            self.load({"tracing": {"ratio": 0.5}})
+
     def test_files(self) -> None:
         for content in ("pow: [", "- a", "1", "\x00", "1: 2", "pow: *x"):
             (problem,) = self.problems(content)
@@ -434,6 +466,17 @@ class Secrets(Configured):
             spent = {"url": "redis://a", "password": password}
             dumped = yaml.safe_load(config.dump(self.load({"spent": spent}, PASSWORD="s3cret")))
             self.assertEqual(dumped["spent"]["password"], shown)
+
+    def test_masked_for_the_collector_too(self) -> None:
+        headers = {"X-A": "plain-secret", "X-B": "env:KEY"}
+        endpoint = "https://user:hunter2@x/v1/traces?key=token"
+        settings = self.load({"tracing": {"endpoint": endpoint, "headers": headers}}, KEY="secret")
+        shown = config.dump(settings)
+        for secret in ("plain-secret", "hunter2", "token"):
+            self.assertNotIn(secret, shown)
+        self.assertIn("env:KEY", shown)
+        self.assertIn("/v1/traces", shown)
+        self.assertEqual(str(settings.tracing.endpoint), endpoint)
 
     def test_keys_are_not_shown(self) -> None:
         self.assertNotIn(KEY, config.dump(self.load(WOW_KEYS=KEY)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
@@ -142,7 +142,13 @@ class Conversation:
 
 
 class Served(SynchronousTestCase):
-    """A gate whose every round any nonce solves."""
+    """
+    A gate whose every round any nonce solves.
+
+    @ivar make_protocol: makes what serves its connections.
+    """
+
+    make_protocol: Callable[..., GateProtocol] = GateProtocol
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -209,6 +215,7 @@ class Served(SynchronousTestCase):
             self.clock,
             self.metrics,
             log,
+            self.make_protocol,
         )
 
     def connect(self, host: str = "192.0.2.7") -> Conversation:

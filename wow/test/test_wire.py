@@ -14,6 +14,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from wow import errors, wire
 
+CONTEXT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
 
 class ReadingFromClients(SynchronousTestCase):
     """A client's frame is one of its two messages to the letter, or malformed."""
@@ -70,6 +72,53 @@ class ReadingFromClients(SynchronousTestCase):
             self.refuse(f'{{"type":"request","resource":"{name}"}}')
         for value in ("null", "1", "[]", '["quote"]'):
             self.refuse(f'{{"type":"request","resource":{value}}}')
+
+    def test_trace_context(self) -> None:
+        for flags in ("00", "01", "ff"):
+            context = f"{CONTEXT[:-2]}{flags}"
+            self.accept(
+                f'{{"type":"request","traceparent":"{context}"}}', wire.Request("quote", context)
+            )
+
+    def test_no_trace_context(self) -> None:
+        _, trace, span, flags = CONTEXT.split("-")
+        for parts in (
+            ("01", trace, span, flags),
+            ("ff", trace, span, flags),
+            ("00", "0" * 32, span, flags),
+            ("00", trace, "0" * 16, flags),
+            ("00", trace[1:], span, flags),
+            ("00", trace + "a", span, flags),
+            ("00", trace, span[1:], flags),
+            ("00", trace, span + "b", flags),
+            ("00", trace.upper(), span, flags),
+            ("00", trace, span, "g1"),
+            ("00", trace, span, "1"),
+            ("00", trace, span, flags, "x"),
+            ("00", trace, span),
+        ):
+            self.refuse(f'{{"type":"request","traceparent":"{"-".join(parts)}"}}')
+        for value in (f"{CONTEXT} ", f" {CONTEXT}", f"{CONTEXT}\\n", f"{CONTEXT}\\u0000", ""):
+            self.refuse(f'{{"type":"request","traceparent":"{value}"}}')
+        for value in ("null", "1", "[]", f'["{CONTEXT}"]'):
+            self.refuse(f'{{"type":"request","traceparent":{value}}}')
+        self.refuse(f'{{"type":"solution","challenge":"x","nonces":[1],"traceparent":"{CONTEXT}"}}')
+
+    @given(st.text("-01af A\n", max_size=60) | st.from_regex(r"^[01af]{2}(-[01af]{2,32}){3}$"))
+    def test_any_trace_context(self, text: str) -> None:
+        body = json.dumps({"type": "request", "traceparent": text}).encode()
+        _, trace, span, flags = [*text.split("-"), "", "", ""][:4]
+        right = (
+            text == f"00-{trace}-{span}-{flags}"
+            and [len(part) for part in (trace, span, flags)] == [32, 16, 2]
+            and not set(trace + span + flags) - set("0123456789abcdef")
+            and int(trace, 16) > 0
+            and int(span, 16) > 0
+        )
+        if right:
+            self.accept(body, wire.Request("quote", text))
+        else:
+            self.refuse(body)
 
     def test_only_integers_are_integers(self) -> None:
         for nonce in ("1.0", "1e2", "true", '"1"', "null", "[1]", "01", "0x1", "NaN", "Infinity"):
@@ -137,9 +186,9 @@ class ReadingFromClients(SynchronousTestCase):
 
     @given(
         st.dictionaries(
-            st.sampled_from(["type", "resource", "challenge", "nonces", "x"]),
+            st.sampled_from(["type", "resource", "traceparent", "challenge", "nonces", "x"]),
             st.recursive(
-                st.sampled_from(["request", "solution", "quote"])
+                st.sampled_from(["request", "solution", "quote", CONTEXT])
                 | st.none()
                 | st.booleans()
                 | st.integers()
@@ -211,6 +260,11 @@ class Writing(SynchronousTestCase):
             json.loads(framed[4:]),
             {"type": "quote", "text": "é", "author": "A", "source": "collection"},
         )
+
+    def test_trace_context_only_where_there_is_one(self) -> None:
+        self.assertEqual(wire.encode(wire.Request("a")), b'{"type":"request","resource":"a"}')
+        written = json.loads(wire.encode(wire.Request("a", CONTEXT)))
+        self.assertEqual(written["traceparent"], CONTEXT)
 
     def test_challenge_has_every_field(self) -> None:
         written = json.loads(wire.encode(wire.Challenge("t", 1, 2, "7fffffffffffffff", 60.0)))

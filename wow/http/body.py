@@ -19,7 +19,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
-from wow.quotes.interfaces import SourceFailed
+from wow.http.errors import HttpFailed
 
 
 @implementer(IAgent)
@@ -43,7 +43,7 @@ class Unencoded:
         """
         As L{IAgent.request}.
 
-        @return: a Deferred that also fails with L{SourceFailed} if the answer
+        @return: a Deferred that also fails with L{HttpFailed} if the answer
             has a content encoding.
         """
         plain = Headers() if headers is None else headers.copy()
@@ -54,7 +54,7 @@ class Unencoded:
 def _refuse_encoded(response: IResponse) -> IResponse:
     if response.headers.hasHeader(b"Content-Encoding"):
         hang_up(response)
-        raise SourceFailed("the answer is compressed, which was not asked for")
+        raise HttpFailed("the answer is compressed, which was not asked for")
     return response
 
 
@@ -69,7 +69,7 @@ def read_body(response: IResponse, max_bytes: int) -> Deferred[bytes]:
     """
     Read a body to its end.
 
-    @return: a Deferred that fires with the body; fails with L{SourceFailed} if
+    @return: a Deferred that fires with the body; fails with L{HttpFailed} if
         it is longer than C{max_bytes}, and with Twisted's own errors if the
         connection breaks. Cancelling it closes the connection.
     """
@@ -95,7 +95,7 @@ class _Body(Protocol):
             return
         if len(self._received) + len(data) > self._max_bytes:
             _close(self.transport)
-            self.whole.errback(SourceFailed(f"the answer is longer than {self._max_bytes} bytes"))
+            self.whole.errback(HttpFailed(f"the answer is longer than {self._max_bytes} bytes"))
             return
         self._received += data
 

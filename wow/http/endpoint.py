@@ -39,6 +39,8 @@ class _BoundedFactory(WrappingFactory):
 
     def __init__(self, wrapped: IProtocolFactory, max_bytes: int) -> None:
         super().__init__(wrapped)
+        # Or the log had two lines for each request.
+        wrapped.noisy = False  # type: ignore[attr-defined]
         self.max_bytes = max_bytes
 
 

@@ -1,0 +1,1 @@
+"""HTTP that others serve, asked with a bound on all that an answer may bring or take."""
