@@ -179,6 +179,8 @@ class ManyProcesses(Traced):
             # A client of another network each time, so that both serve some.
             with server.connect(f"127.{number}.0.1") as client:
                 client.quote()
+        # A worker that is busy may miss the first question of how it is.
+        wait_until(lambda: "wow_trace_spans_total" in server.page("/metrics")[1])
         wait_until(lambda: self.spans_counted(server, "exported") == 20 * 7)
         self.assertEqual([trace.outcome for trace in self.collector.traces()], ["served"] * 20)
         instances = {
