@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 from twisted.trial.unittest import SynchronousTestCase
 
 from wow.metrics import Metrics
-from wow.workers.aggregate import Aggregate, Family, read
+from wow.workers.aggregate import Aggregate, Family, Sample, read
+from wow.workers.control import WORDS, Report, frame
 
 
 class Process:
@@ -36,6 +41,23 @@ def samples(aggregate: Any) -> dict[tuple[str, tuple[tuple[str, str], ...]], flo
             assert key not in found, f"{key} is there twice"
             found[key] = sample.value
     return found
+
+
+class Flag(Collector):
+    """A metric whose maker takes a bool for a number, which Python allows."""
+
+    def collect(self) -> Iterable[Metric]:
+        yield GaugeMetricFamily("flag", "Whether it is so.", True)
+
+
+class Told(SynchronousTestCase):
+    def test_whatever_number_travels_as_one(self) -> None:
+        registry = CollectorRegistry()
+        registry.register(Flag())
+        report = Report(1, True, {}, read(registry, {}))
+        heard = WORDS.decode(frame(report)[4:])
+        assert isinstance(heard, Report) and heard.metrics is not None
+        self.assertEqual(heard.metrics[0].samples, [Sample("flag", {}, 1.0)])
 
 
 class Adding(SynchronousTestCase):

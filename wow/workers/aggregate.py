@@ -73,7 +73,8 @@ def read(registry: CollectorRegistry, over: Mapping[str, Over]) -> list[Family]:
             metric.type,
             metric.documentation,
             over.get(metric.name, _LIBRARY.get(metric.name, "sum")),
-            [Sample(s.name, s.labels, s.value) for s in metric.samples if _tells(s.name)],
+            # Who makes a sample may give any number, a bool too, which JSON has apart.
+            [Sample(s.name, s.labels, float(s.value)) for s in metric.samples if _tells(s.name)],
         )
         for metric in registry.collect()
     ]
