@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from tests.redis_server import Relay, Valkey
 from tests.running import (
     PATIENCE,
     Client,
@@ -154,7 +155,21 @@ class Together(Workers):
 
     def test_challenge_of_one_is_good_at_the_other(self) -> None:
         # Which only those who are bound to nothing can notice.
-        server = self.begin(WOW_POW__BIND="false")
+        self.check_good_once(self.begin(WOW_POW__BIND="false"))
+
+    def test_also_with_a_store_that_machines_share(self) -> None:
+        valkey = Valkey()
+        self.addCleanup(valkey.remove)
+        relay = Relay(valkey.socket)
+        self.addCleanup(relay.close)
+        url = f"redis://127.0.0.1:{relay.port}/0"
+        server = self.begin(WOW_POW__BIND="false", WOW_SPENT__URL=url, WOW_SPENT__TIMEOUT="5")
+        wait_until(lambda: server.page("/health/ready")[0] == 200)
+        self.assertEqual(server.metric("wow_spent_reachable"), 1)
+        self.check_good_once(server)
+
+    def check_good_once(self, server: Server) -> None:
+        """See that solutions are good wherever they are handed in, and once."""
         solutions = [self.connect(server, source).solution() for source in NETWORKS]
         answers = Counter(
             str(answer.get("code", answer["type"]))

@@ -191,7 +191,7 @@ class Watching(Process):
         self.assertEqual(sum(ask.metrics for ask in asked), 10)
 
     def test_who_is_never_ready_is_ended(self) -> None:
-        self.clock.advance(29)
+        self.clock.advance(59)
         self.assertEqual(self.transport.signals, [])
         self.clock.advance(1)
         self.assertEqual(self.transport.signals, ["KILL"])
@@ -201,7 +201,7 @@ class Watching(Process):
     def test_who_is_ready_has_no_end_set(self) -> None:
         self.become_ready()
         self.assertEqual(self.ready, [self.worker])
-        for _ in range(40):
+        for _ in range(70):
             self.clock.advance(1)
             self.answer()
         self.assertEqual(self.transport.signals, [])

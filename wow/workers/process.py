@@ -35,7 +35,7 @@ from wow.workers.control import (
 )
 from wow.workers.lines import Lines
 
-_READY_WITHIN = 30.0
+_READY_WITHIN = 60.0
 """Seconds that a worker has to become ready."""
 
 _TICK = 1.0
