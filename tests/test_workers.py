@@ -378,7 +378,7 @@ class Dying(Workers):
         fault.mkdir()
         (fault / "sitecustomize.py").write_text(
             "import sys\n"
-            "if 'wow.workers.main' in sys.orig_argv:\n"
+            "if 'wow.workers' in sys.orig_argv:\n"
             "    import wow.assembly.server\n"
             "    def build(*_):\n"
             f"        {statement}\n"

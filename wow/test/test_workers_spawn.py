@@ -97,7 +97,7 @@ class Spawning(SynchronousTestCase):
     def test_no_secret_is_in_its_arguments_or_environment(self) -> None:
         self.spawn(1)
         _, _, arguments, environ, _ = self.reactor.spawned[0]
-        self.assertEqual(list(arguments[1:]), ["-P", "-m", "wow.workers.main"])
+        self.assertEqual(list(arguments[1:]), ["-P", "-m", "wow.workers"])
         self.assertEqual(set(environ), {"HOME", "PYTHONPATH"})
 
     def test_its_metrics_are_kept_when_it_is_gone(self) -> None:

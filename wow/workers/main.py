@@ -58,7 +58,9 @@ def main() -> None:
     except CannotStart:
         # Why is in the log.
         sys.exit(1)
+    # As in the single process; what is there now stays.
     gc.freeze()
+    gc.enable()
     cast(Any, reactor).run(installSignalHandlers=False)
 
 
@@ -96,7 +98,3 @@ def _start(brief: Brief, reactor: Any) -> None:
 
 def _door(inherited: Inherited) -> Door:
     return Door((socket.socket(fileno=inherited.descriptor),))
-
-
-if __name__ == "__main__":
-    main()

@@ -29,7 +29,7 @@ from wow.workers.share import share
 
 _FIRST_DOOR = TO_PARENT + 1
 
-_COMMAND = (sys.executable, "-P", "-m", "wow.workers.main")
+_COMMAND = (sys.executable, "-P", "-m", "wow.workers")
 """C{-P}: nothing is imported from where the server happens to run."""
 
 
