@@ -207,6 +207,19 @@ class Service(SynchronousTestCase):
         for name in ("CapEff", "CapBnd"):
             self.assertEqual(int(fields[name], 16), 1 << CAP_NET_ADMIN)
 
+    def test_many_processes(self) -> None:
+        """No less confined, and replaced by a reload."""
+        machine = self.start()
+        self.configuration.write_text(f"{self.configuration.read_text()}\nworkers: 2\n")
+        machine.run("systemctl", "restart", "wow.service")
+        wait_until(lambda: self.log(machine).count('"event": "worker_ready"') == 2)
+        self.assert_serves(machine)
+        machine.run("systemctl", "reload", "wow.service")
+        wait_until(lambda: '"event": "replaced"' in self.log(machine))
+        self.assert_serves(machine)
+        self.assertEqual(self.show(machine, "NRestarts"), "0")
+        self.assertNotIn("Traceback", self.log(machine))
+
     def test_restart_refuses_nobody(self) -> None:
         machine = self.start()
         machine.run("systemctl", "stop", "wow.service")

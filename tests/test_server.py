@@ -19,6 +19,7 @@ from tests.running import (
     PATIENCE,
     Client,
     Running,
+    Server,
     run_twistd,
     solve,
     test_environment,
@@ -284,8 +285,13 @@ class Stopping(Running):
 
     def test_balancer_is_given_time(self) -> None:
         """First it says so, and goes on; a second signal is the end of that."""
-        server = self.start(WOW_LIMITS__LEAVE="1000")
-        self.assertEqual(server.page("/health/ready")[0], 200)
+        self.leave(self.start(WOW_LIMITS__LEAVE="1000"))
+
+    def test_balancer_is_given_time_by_workers(self) -> None:
+        self.leave(self.start(WOW_LIMITS__LEAVE="1000", WOW_WORKERS="2"))
+
+    def leave(self, server: Server) -> None:
+        wait_until(lambda: server.page("/health/ready")[0] == 200)
         server.signal(signal.SIGTERM)
         server.wait_for("leaving")
         status, body = server.page("/health/ready")

@@ -102,7 +102,14 @@ class Notices(SystemdTestCase):
         return self.systemd.recv(4096).decode()
 
     def test_life(self) -> None:
-        server = self.activate(NOTIFY_SOCKET=self.address)
+        self.live()
+
+    def test_life_with_workers(self) -> None:
+        """It is their parent that tells."""
+        self.live(WOW_WORKERS="2")
+
+    def live(self, **environ: str) -> None:
+        server = self.activate(NOTIFY_SOCKET=self.address, **environ)
         self.assertEqual(self.hear(), "READY=1")
         with self.connect(server) as client:
             client.challenge()
