@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.parser import text_string_to_metric_families
@@ -58,6 +58,13 @@ class Told(SynchronousTestCase):
         heard = WORDS.decode(frame(report)[4:])
         assert isinstance(heard, Report) and heard.metrics is not None
         self.assertEqual(heard.metrics[0].samples, [Sample("flag", {}, 1.0)])
+
+    def test_what_is_no_number_does_not(self) -> None:
+        registry = CollectorRegistry()
+        for name, value in (("none", float("nan")), ("endless", float("inf")), ("one", 1.0)):
+            Gauge(name, "-", registry=registry).set(value)
+        told = [sample for family in read(registry, {}) for sample in family.samples]
+        self.assertEqual(told, [Sample("one", {}, 1.0)])
 
 
 class Adding(SynchronousTestCase):

@@ -115,6 +115,14 @@ class Orders(OnDuty):
         (requests,) = [each for each in report.metrics or [] if each.name == "wow_requests"]
         self.assertIn(3, [sample.value for sample in requests.samples])
 
+    def test_ask_what_cannot_be_told(self) -> None:
+        self.parts.metrics.clients.set_function(lambda: 1 / 0)
+        self.duty.heed(Ask(7, metrics=True))
+        (report,) = self.said
+        assert isinstance(report, Report)
+        self.assertEqual((report.answers, report.ready, report.metrics), (7, False, None))
+        self.assertIn("ZeroDivisionError", self.logged.getvalue())
+
     def test_put_in_force(self) -> None:
         settings = load(None, {"WOW_LIMITS__DENY": '["192.0.2.0/24"]'})
         self.duty.heed(PutInForce(pack(settings)))

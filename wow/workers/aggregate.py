@@ -11,6 +11,8 @@ processes, and looked for by the environment instead of handed in.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from math import isfinite
+from typing import Any
 
 from msgspec import Struct
 from prometheus_client import CollectorRegistry
@@ -74,15 +76,16 @@ def read(registry: CollectorRegistry, over: Mapping[str, Over]) -> list[Family]:
             metric.documentation,
             over.get(metric.name, _LIBRARY.get(metric.name, "sum")),
             # Who makes a sample may give any number, a bool too, which JSON has apart.
-            [Sample(s.name, s.labels, float(s.value)) for s in metric.samples if _tells(s.name)],
+            [Sample(s.name, s.labels, float(s.value)) for s in metric.samples if _tells(s)],
         )
         for metric in registry.collect()
     ]
 
 
-def _tells(sample: str) -> bool:
-    # When a process began to count says nothing of what many counted.
-    return not sample.endswith("_created")
+def _tells(sample: Any) -> bool:
+    # When a process began to count says nothing of what many counted, and what
+    # is no number would spoil the sum.
+    return isfinite(sample.value) and not sample.name.endswith("_created")
 
 
 _Values = dict[tuple[str, tuple[tuple[str, str], ...]], float]

@@ -94,6 +94,14 @@ class Duty:
             self._hang_up()
 
     def _report(self, answers: int, metrics: bool) -> Report:
+        try:
+            return self._look(answers, metrics)
+        except Exception:
+            self._log.error("report_failed", exc_info=True)
+            reasons = {"report": "could not be made; see the log"}
+            return Report(answers, False, {"ready": False, "reasons": reasons})
+
+    def _look(self, answers: int, metrics: bool) -> Report:
         ready, health = self._server.health.report()
         told = read(self._server.metrics.registry, self._server.metrics.over) if metrics else None
         return Report(answers, ready, health, told)
