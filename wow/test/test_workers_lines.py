@@ -89,6 +89,26 @@ class Writing(SynchronousTestCase):
         self.assertIn(len(lines), range(5, 15))
         self.assertEqual(last, "more\n")
 
+    def test_a_line_longer_than_the_pipe_arrives_whole_if_somebody_reads(self) -> None:
+        self.addCleanup(self.close)
+        self.outlet.write("x" * (2 * PIPE) + "\n")
+        read = self.read()
+        self.outlet.write("lost, as there is no room yet\n")
+        read += self.read()
+        self.outlet.write("more\n")
+        read += self.read()
+        self.assertEqual(read, b"x" * (2 * PIPE) + b"\nmore\n")
+
+    def test_a_full_pipe_keeps_the_line_that_had_no_room(self) -> None:
+        self.addCleanup(self.close)
+        os.set_blocking(self.writing, False)
+        os.write(self.writing, b"-" * PIPE)
+        self.outlet.write("one\n")
+        self.outlet.write("lost\n")
+        self.assertEqual(self.read(), b"-" * PIPE)
+        self.outlet.write("two\n")
+        self.assertEqual(self.read(), b"one\ntwo\n")
+
     def test_when_the_parent_is_gone(self) -> None:
         self.close()
         self.assertRaises(OSError, self.outlet.write, "line\n")

@@ -22,6 +22,6 @@ def cores(quota: Path = _QUOTA) -> int:
     count = len(affinity(0)) if affinity else os.cpu_count() or 1
     try:
         most, period = quota.read_text().split()
-        return max(1, min(count, ceil(int(most) / int(period))))
+        return min(count, ceil(int(most) / int(period)))
     except (OSError, ValueError):
         return count
