@@ -39,7 +39,7 @@ def alive(pid: int) -> bool:
     """Whether a process runs. One that has ended, and is not reaped, does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 
@@ -389,6 +389,8 @@ class Dying(Workers):
     def test_none_waits_for_a_parent_that_is_stopped(self) -> None:
         server = self.begin(WOW_LOG__LEVEL="debug")
         pids = self.pids(server)
+        # Told to let clients in, and not only about to be.
+        self.assertEqual(server.metric("wow_workers"), 2)
         server.signal(signal.SIGSTOP)
         self.addCleanup(server.signal, signal.SIGCONT)
         # More lines than a pipe holds.
