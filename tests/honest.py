@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import cycle
 from typing import Any
 
 from tests.running import PATIENCE, Client, Message, solve
@@ -29,17 +30,24 @@ class Honest:
     @ivar trouble: tries that failed otherwise, by what came of them.
     """
 
-    def __init__(self, address: tuple[str, int], network: str, clients: int = 4) -> None:
+    def __init__(
+        self,
+        address: tuple[str, int],
+        network: str,
+        clients: int = 4,
+        others: Sequence[tuple[str, int]] = (),
+    ) -> None:
         """
         @param address: where to connect.
         @param network: the first half of their addresses.
         @param clients: at a time.
+        @param others: where to connect by turns, with the first.
         """
         self.served = 0
         self.twice = 0
         self.lost: Counter[str] = Counter()
         self.trouble: Counter[str] = Counter()
-        self._address = address
+        self._addresses = cycle((address, *others))
         self._stopped = threading.Event()
         self._pause = threading.Event()
         self._lock = threading.Lock()
@@ -98,7 +106,7 @@ class Honest:
 
     def _say(self, source: str, message: Message) -> Message:
         try:
-            with Client(self._address, source) as client:
+            with Client(next(self._addresses), source) as client:
                 client.send(message)
                 answer: Any = client.hear()
         except (OSError, AssertionError):

@@ -1,5 +1,5 @@
 """
-The C{wow} command: ask a server, see whether it is well, make a key, check a configuration.
+The C{wow} command: ask a server, see whether it is well, rotate its keys, check a configuration.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_quote(commands)
     _add_health(commands)
     _add_keygen(commands)
+    _add_keys(commands)
     _add_config(commands)
     return parser
 
@@ -249,7 +251,7 @@ def _keygen(options: argparse.Namespace) -> int:
     from wow.pow import keys
 
     try:
-        _write_new(options.file, keys.encode(keys.generate()) + "\n")
+        _write_new(options.file, keys.encode(keys.generate(datetime.now(UTC))) + "\n")
     except FileExistsError:
         complain(f"{options.file} exists and is not overwritten: name another, or move it away")
         return Exit.REFUSED
@@ -270,6 +272,41 @@ def _write_new(path: Path, text: str) -> None:
         # A disk that is full leaves a piece of a key.
         path.unlink()
         raise
+
+
+# wow keys
+
+
+def _add_keys(commands: Any) -> None:
+    parser = commands.add_parser(
+        "keys",
+        help="rotate the keys of a server",
+        description="List the keys of a key file, and rotate them. No secret is shown.",
+        epilog="A rotation, with a reload of all servers after each step: add; promote; wait; "
+        "retire. See docs/operations.md, Rotate keys.",
+    )
+    actions = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, about in (
+        ("list", "show the keys: id, role, age"),
+        ("add", "make a new key, that signs nothing yet"),
+        ("promote", "have another key sign"),
+        ("retire", "take a key out, when its challenges have expired"),
+    ):
+        action = actions.add_parser(name, help=about, description=f"{about.capitalize()}.")
+        action.set_defaults(command=_keys, action=name)
+        add = action.add_argument
+        if name in ("promote", "retire"):
+            add("id", metavar="ID", help="of the key, as `wow keys list` has it")
+        if name == "retire":
+            add("--force", action="store_true", help="even if challenges are lost by it")
+        add("--file", type=Path, metavar="FILE", help="the key file")
+        add("--config", metavar="FILE", help="the server's, with keys.file and pow.ttl")
+
+
+def _keys(options: argparse.Namespace) -> int:
+    from wow.cli import keys
+
+    return keys.run(options)
 
 
 # wow config

@@ -102,14 +102,15 @@ class KeygenTests(CommandTestCase):
 
     def test_key(self) -> None:
         self.assertEqual(self.wow("keygen", str(self.path)), 0)
-        text = self.path.read_text(encoding="ascii")
-        self.assertEqual(len(base64.b64decode(text.removesuffix("\n"), validate=True)), 32)
+        key, created = self.path.read_text(encoding="ascii").removesuffix("\n").split(" ")
+        self.assertEqual(len(base64.b64decode(key, validate=True)), 32)
+        self.assertRegex(created, "^created:2[0-9-]{9}T[0-9:]{8}Z$")
         self.assertEqual(stat.S_IMODE(self.path.stat().st_mode), 0o600)
 
     def test_says_what_to_do_and_not_the_key(self) -> None:
         self.wow("keygen", str(self.path))
         self.assertIn(f"keys:\n  file: {self.path.absolute()}\n", self.out)
-        self.assertNotIn(self.path.read_text(encoding="ascii").strip(), self.out)
+        self.assertNotIn(self.path.read_text(encoding="ascii").split()[0], self.out)
 
     def test_any_umask(self) -> None:
         self.addCleanup(os.umask, os.umask(0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from datetime import UTC, datetime
 from pathlib import Path
 
 from hypothesis import given
@@ -66,6 +67,23 @@ class KeyRings(SynchronousTestCase):
         self.assertEqual(
             keys.parse(keys.encode(keys.Key(secret)), "test").signing, keys.Key(secret)
         )
+
+    def test_notes(self) -> None:
+        (one, other) = keys.parse(
+            f"{A} created:2026-01-31T12:00:00Z\n{B} demoted:2026-02-01T00:00:00Z", "test"
+        ).keys
+        self.assertEqual(one.created, datetime(2026, 1, 31, 12, tzinfo=UTC))
+        self.assertEqual(other.demoted, datetime(2026, 2, 1, tzinfo=UTC))
+        self.assertEqual((one.demoted, other.created), (None, None))
+
+    def test_bad_notes(self) -> None:
+        time = "2026-01-31T12:00:00Z"
+        for notes in ("created:", "created:now", "made:" + time, f"created:{time} created:{time}"):
+            bad = self.assertRaises(keys.BadKey, keys.parse, f"{A} {notes} {B}", "WOW_KEYS")
+            self.assertIn("key 1 of WOW_KEYS", str(bad))
+        # A key that somebody gave a name is not shown.
+        bad = self.assertRaises(keys.BadKey, keys.parse, f"{A} key:{B}", "WOW_KEYS")
+        self.assertNotIn(B, str(bad))
 
     @given(st.text(max_size=100))
     def test_any_text(self, text: str) -> None:
