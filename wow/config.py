@@ -35,6 +35,12 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+try:
+    # Seven times as fast, where PyYAML was built with it.
+    from yaml import CSafeLoader as SafeLoader
+except ImportError:
+    from yaml import SafeLoader  # type: ignore[assignment]
+
 from wow import certificate, endpoint, networks, tracing
 from wow.pow import keys
 from wow.quotes.sources import load_collection
@@ -531,7 +537,7 @@ class _RepeatedKey(yaml.MarkedYAMLError):
     pass
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(SafeLoader):
     """YAML in which a key stands once in a mapping."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
