@@ -453,8 +453,8 @@ class WhomTheOperatorKnows(Limited):
     def test_what_needs_a_restart_is_named(self) -> None:
         self.configured()
         server = self.begin()
-        self.configured(idle=7, deny=[MALLORY])
-        self.assertEqual(self.reload(server, "restart_needed")["changed"], "limits.idle")
+        self.configured(backlog=7, deny=[MALLORY])
+        self.assertEqual(self.reload(server, "restart_needed")["changed"], "limits.backlog")
 
 
 class Descriptors(Limited):

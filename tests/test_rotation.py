@@ -1,5 +1,5 @@
 """
-A rotation of keys with C{wow keys} and SIGHUP, on three servers that share a
+A rotation of keys with C{wow keys} and C{wow reload}, on three servers that share a
 spent store, under honest load: challenges are issued by each, and handed in to
 another that may be at another stage.
 """
@@ -7,7 +7,6 @@ another that may be at another stage.
 from __future__ import annotations
 
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -24,7 +23,7 @@ TTL, SKEW = 14, 1
 """
 Long enough that no honest client is ever late, and short enough to be waited for.
 """
-WITH_WORKERS = (0, 1, 2)
+WITH_WORKERS = (0,)
 """The numbers of servers that have a parent, and workers that are replaced."""
 
 ENOUGH = 20
@@ -91,7 +90,7 @@ class Rotation(Running):
         for number, server in enumerate(self.servers):
             before = [self.solution(each) for each in self.servers]
             self.distribute(number)
-            server.signal(signal.SIGHUP)
+            self.assertEqual(self.say("reload", f"127.0.0.1:{server.admin[1]}"), "reloaded\n")
             wait_until(partial(self.is_in_force, server))
             after = [self.solution(each) for each in self.servers]
             for solutions in (before, after):

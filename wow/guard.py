@@ -7,7 +7,7 @@ rented range is then one neighbour among others.
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from typing import Literal, get_args
 
 from attrs import frozen
@@ -69,12 +69,16 @@ class Scope:
         @param key_bytes: how long the keys of the table are, by the length of
             the prefixes, whose beginnings they are.
         """
+        self.allow(allowance)
+        self._table = table
+        self._key_bytes = key_bytes
+
+    def allow(self, allowance: Allowance) -> None:
+        """Allow something else from now on. What is known of each stays known."""
         self._most = allowance.connections
         self._connecting = allowance.connecting
         self._asking = allowance.asking
         self._failing = allowance.failing
-        self._table = table
-        self._key_bytes = key_bytes
 
     def find(self, prefix: bytes) -> Client:
         """What is known of whoever has an address with this prefix."""
@@ -165,6 +169,11 @@ class Guard:
         """
         self.lists = lists
         self._scopes = scopes
+
+    def allow(self, allowances: Iterable[Allowance]) -> None:
+        """Allow something else from now on, in the order of the scopes."""
+        for scope, allowance in zip(self._scopes, allowances, strict=True):
+            scope.allow(allowance)
 
     def admit(self, address: bytes, prefix: bytes, now: float) -> Visitor:
         """

@@ -98,10 +98,22 @@ def make_logger(stream: Any, level: str, layout: str) -> FilteringBoundLogger:
             _tame,
             _render_for_person(colors) if console else structlog.processors.JSONRenderer(),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        # One of its own, whose level can be set; see L{set_level}.
+        wrapper_class=type("Logger", (structlog.make_filtering_bound_logger(level),), {}),
         cache_logger_on_first_use=True,
     )
     return cast(FilteringBoundLogger, logger.bind())
+
+
+def set_level(log: FilteringBoundLogger, level: str) -> None:
+    """
+    Drop other lines from now on, of this logger and of all that were made of it.
+
+    @param log: of L{make_logger}'s.
+    @param level: as there.
+    """
+    # What it drops is decided when the class is made, so that it costs nothing.
+    type(log).__bases__ = (structlog.make_filtering_bound_logger(level),)
 
 
 def _render_for_person(colors: bool) -> Processor:

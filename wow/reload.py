@@ -9,12 +9,14 @@ from structlog.typing import FilteringBoundLogger
 
 from wow.certificate import BadCertificate
 from wow.config import ConfigError, Settings
+from wow.outcomes import Outcomes
+from wow.pow.keys import BadKey
 
 
 class Reload:
     """
-    Puts in force what can be without a restart: the lists of networks that are
-    allowed, denied and believed, and what is in the files of certificates.
+    Puts in force what can be without a restart: what is in L{LIVE}, and what is
+    in the files of keys and certificates.
     """
 
     def __init__(
@@ -22,6 +24,7 @@ class Reload:
         settings: Settings,
         load: Callable[[], Settings],
         prepare: Callable[[Settings], Callable[[], object]],
+        outcomes: Outcomes,
         log: FilteringBoundLogger,
     ) -> None:
         """
@@ -29,10 +32,12 @@ class Reload:
         @param load: reads them again.
         @param prepare: reads all that belongs to some settings, and gives what
             puts them in force and cannot fail.
+        @param outcomes: is told what comes of it.
         """
         self._settings = settings
         self._load = load
         self._prepare = prepare
+        self._outcomes = outcomes
         self._log = log
 
     def __call__(self) -> None:
@@ -42,28 +47,66 @@ class Reload:
         """
         try:
             settings = self._load()
-            put_in_force = self._prepare(settings)
-        except (ConfigError, BadCertificate) as error:
+            put_in_force = self._prepare(_merge(self._settings, settings))
+        except (ConfigError, BadCertificate, BadKey) as error:
             self._log.error("reload_refused", reason=str(error), meaning="nothing has changed")
+            self._outcomes.refused(str(error))
             return
         put_in_force()
         limits = settings.limits
         self._log.info("reloaded", allow=len(limits.allow), deny=len(limits.deny))
-        if changed := changes(self._settings, settings) - LIVE:
+        changed = changes(self._settings, settings) - LIVE
+        self._outcomes.accepted(changed)
+        if changed:
             self._log.warning("restart_needed", changed=" ".join(sorted(changed)))
 
 
-LIVE = frozenset(("limits.allow", "limits.deny", "proxy.networks"))
+LISTS = frozenset(("limits.allow", "limits.deny", "proxy.networks"))
+"""What workers can take as they are."""
+
+_PRICE = ("effort", "floor", "ceiling", "load", "period", "rounds")
+_LIMITS = (
+    "client_connections",
+    "connection_rate",
+    "connection_burst",
+    "challenge_rate",
+    "challenge_burst",
+    "failure_rate",
+    "failure_burst",
+    "exchanges",
+    "frame",
+    "idle",
+    "lifetime",
+    "linger",
+)
+
+LIVE = LISTS.union(
+    ("keys.file", "log.level"),
+    (f"pow.{key}" for key in _PRICE),
+    (f"limits.{key}" for key in _LIMITS),
+)
 """What can be put in force while a process runs."""
+
+
+def _merge(before: Settings, after: Settings) -> Settings:
+    """The settings before, with what is live of those after."""
+    sections = {}
+    for name in Settings.model_fields:
+        live = [key.partition(".")[2] for key in LIVE if key.partition(".")[0] == name]
+        if live:
+            taken = {key: getattr(getattr(after, name), key) for key in live}
+            sections[name] = getattr(before, name).model_copy(update=taken)
+    return before.model_copy(update=sections)
 
 
 def changes(before: Settings, after: Settings) -> set[str]:
     """The keys that have other values."""
-    one, other = _flat(before), _flat(after)
+    one, other = flat(before), flat(after)
     return {key for key in other if one[key] != other[key]}
 
 
-def _flat(settings: Settings) -> dict[str, object]:
+def flat(settings: Settings) -> dict[str, object]:
+    """All settings by their keys, such as C{pow.effort}."""
     sections = {name: getattr(settings, name) for name in Settings.model_fields}
     return {
         f"{name}.{key}" if key else name: value

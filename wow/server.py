@@ -432,6 +432,7 @@ class Gate(Factory):
     What the connections of a server share.
 
     @ivar draining: whether the server takes no new exchange.
+    @ivar limits: may be replaced while the server runs, for new connections.
     """
 
     noisy = False

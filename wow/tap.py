@@ -29,8 +29,9 @@ from wow.doors import DoorsToOpen, Entrances, Opener
 from wow.endpoint import parse
 from wow.leave import Leave, LeavingHealth
 from wow.lifecycle import CannotStart, Listener, Ordered, SecondSignal, Signals
-from wow.logs import LogFile, make_logger
+from wow.logs import LogFile, make_logger, set_level
 from wow.notify import Notices
+from wow.outcomes import Outcomes, ReloadingHealth
 from wow.reload import Reload
 from wow.workers.cores import cores
 
@@ -137,14 +138,30 @@ def _build_alone(
     # Not needed where others do the work, and not read in a moment.
     from wow.assembly.server import build
 
-    server = build(settings, KeyFinder(environ, log).find(settings), environ, reactor, log)
+    keys = KeyFinder(environ, log)
+    server = build(settings, keys.find(settings), environ, reactor, log)
     leave = Leave(reactor, settings.limits.leave, log)
-    site = make_site(server.metrics.registry, LeavingHealth(server.health, leave))
+    outcomes = Outcomes(server.metrics.registry, time.time)
+    health = ReloadingHealth(LeavingHealth(server.health, leave), outcomes)
+    site = make_site(server.metrics.registry, health)
     admin = parse(settings.admin.listen)
     doors = DoorsToOpen(Opener(reactor, 1, settings.limits.backlog), settings.endpoints, log)
     notices = Notices(environ, reactor, log)
+
+    def prepare(settings: Settings) -> Callable[[], None]:
+        take = server.prepare(settings)
+        ring = keys.find(settings)
+
+        def put_in_force() -> None:
+            take()
+            server.sign_with(ring)
+            set_level(log, settings.log.level)
+
+        return put_in_force
+
+    reload = Reload(settings, load, prepare, outcomes, log)
     return [
-        Signals(reactor, notices.around(Reload(settings, load, server.prepare, log)), rotate),
+        Signals(reactor, notices.around(reload), rotate),
         Listener(reactor, admin, server.layers.over(site, "admin.listen", admin), log),
         *server.parts,
         SecondSignal(reactor, server.drain.hurry),

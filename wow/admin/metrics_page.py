@@ -16,6 +16,7 @@ from wow.breaker import State
 from wow.census import Census
 from wow.loop import LoopMeter
 from wow.metrics import Metrics
+from wow.outcomes import Outcomes
 from wow.quotes.service import SourceStatus, Status
 from wow.quotes.states import SourceStates
 
@@ -67,6 +68,7 @@ def _specimen() -> CollectorRegistry:
     status = Status("collection", 0, 0, (source,))
     for collector in (LoopMeter(time.monotonic), Census(()), SourceStates(lambda: status)):
         metrics.registry.register(collector)
+    Outcomes(metrics.registry, time.time)
     return metrics.registry
 
 

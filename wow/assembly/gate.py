@@ -69,18 +69,11 @@ def build_gate(
     metrics.registry.register(Census(seats))
     return Gate(
         proof_of_work,
-        _build_guard(limits, metrics),
+        Guard(lists(limits), _scopes(limits, metrics)),
         seats,
         Rate(limits.explained, limits.explained),
         turned_away,
-        Limits(
-            max_frame=limits.frame,
-            idle=limits.idle,
-            solving=settings.pow.ttl + settings.pow.skew,
-            lifetime=limits.lifetime,
-            exchanges=limits.exchanges,
-            linger=limits.linger,
-        ),
+        connection_limits(settings),
         prefix_bits(limits),
         reactor,
         metrics,
@@ -123,18 +116,38 @@ def _most_connections(settings: Settings, log: FilteringBoundLogger) -> int:
     return fitting
 
 
-def _build_guard(limits: config.Limits, metrics: Metrics) -> Guard:
+def connection_limits(settings: Settings) -> Limits:
+    """What each connection may do."""
+    limits = settings.limits
+    return Limits(
+        max_frame=limits.frame,
+        idle=limits.idle,
+        solving=settings.pow.ttl + settings.pow.skew,
+        lifetime=limits.lifetime,
+        exchanges=limits.exchanges,
+        linger=limits.linger,
+    )
+
+
+def allowances(limits: config.Limits) -> list[Allowance]:
+    """What each client may do, and each network if these have limits."""
+    shares = [1, limits.network_share] if limits.network_share else [1]
+    return [_allowance(limits, share) for share in shares]
+
+
+def _scopes(limits: config.Limits, metrics: Metrics) -> tuple[Scope, ...]:
     clients = Clients(limits.clients)
     metrics.clients.set_function(clients.__len__)
     metrics.max_clients.set(limits.clients)
-    scopes = [Scope(_allowance(limits, 1), clients, {5: 5, 17: 17})]
-    if limits.network_share:
+    client, *network = allowances(limits)
+    scopes = [Scope(client, clients, {5: 5, 17: 17})]
+    for allowance in network:
         networks = Clients(limits.clients)
         metrics.networks.set_function(networks.__len__)
         # A key is the length of the address and the beginning of it.
         key_bytes = {5: 1 + limits.network_v4 // 8, 17: 1 + limits.network_v6 // 8}
-        scopes.append(Scope(_allowance(limits, limits.network_share), networks, key_bytes))
-    return Guard(lists(limits), tuple(scopes))
+        scopes.append(Scope(allowance, networks, key_bytes))
+    return tuple(scopes)
 
 
 def _allowance(limits: config.Limits, share: int) -> Allowance:

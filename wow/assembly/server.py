@@ -14,7 +14,14 @@ from structlog.typing import FilteringBoundLogger
 from twisted.application.service import Service
 
 from wow.admin.health import Check, Health
-from wow.assembly.gate import build_gate, build_sieve, lists, prefix_bits
+from wow.assembly.gate import (
+    allowances,
+    build_gate,
+    build_sieve,
+    connection_limits,
+    lists,
+    prefix_bits,
+)
 from wow.assembly.layers import build_layers, prepare_layers
 from wow.assembly.quotes import build_quotes
 from wow.config import Settings
@@ -57,6 +64,8 @@ class Server:
     drain: Drain
     sieve: Sieve
     _gate: Gate
+    _pricing: Pricing
+    _repricing: Repricing
     _lane: Lane | Detour
     _endpoints: Mapping[str, Endpoint]
     _factories: Mapping[str, Any]
@@ -84,18 +93,36 @@ class Server:
         """
         Read what can be taken from new settings without a restart.
 
+        @param settings: those in force, but for what is in L{wow.reload.LIVE}.
         @return: puts it in force.
         @raise BadCertificate: if a certificate cannot be used. Then nothing changes.
         """
         put_layers_in_force = prepare_layers(self.layers, settings)
 
+        networks = lists(settings.limits)
+
         def put_in_force() -> None:
             put_layers_in_force()
-            self._gate.enforce(lists(settings.limits))
+            self._gate.enforce(networks)
             # Some of those held back may be allowed now.
             self.sieve.pardon()
+            self._gate.guard.allow(allowances(settings.limits))
+            self._gate.limits = connection_limits(settings)
+            self._reprice(settings)
+            self.metrics.configuration.info({"hash": fingerprint(settings)})
 
         return put_in_force
+
+    def _reprice(self, settings: Settings) -> None:
+        self._pricing.change(**_prices(settings))
+        self._repricing.period = settings.pow.period
+        self.metrics.base_price.set(settings.pow.effort)
+        self.metrics.load.set(settings.pow.load)
+
+    def sign_with(self, keys: KeyRing) -> None:
+        """Sign and verify with other keys from now on."""
+        self._gate.proof_of_work.keys = keys
+        _show_keys(keys, self.metrics)
 
 
 def build(
@@ -132,6 +159,7 @@ def build(
             "gate": Check(lambda: "shutting down" if gate.draining else None),
         }
     )
+    repricing = Repricing(pricing, settings.pow.period, reactor, random.random, log)
     drain = Drain(gate, settings.limits.drain, log)
     balancers = Offenders(prefix_bits(settings.limits), reactor, log, "proxy_refused")
     layers = build_layers(settings, balancers, reactor, metrics, log)
@@ -140,7 +168,7 @@ def build(
         _build_purge(settings, spent, reactor, metrics, log),
         quotes,
         Heap(find_trim(), reactor),
-        Repricing(pricing, settings.pow.period, reactor, random.random, log),
+        repricing,
         offenders,
         balancers,
         drain,
@@ -154,6 +182,8 @@ def build(
         drain,
         sieve,
         gate,
+        pricing,
+        repricing,
         lane,
         endpoints,
         {key: layers.over(gate, key, endpoint) for key, endpoint in endpoints.items()},
@@ -190,11 +220,7 @@ def _make_lane(reactor: Any, meter: LoopMeter, log: FilteringBoundLogger) -> Lan
 
 def _build_pricing(settings: Settings, meter: LoopMeter, metrics: Metrics) -> Pricing:
     pricing = Pricing(
-        base=settings.pow.effort,
-        floor=settings.pow.floor,
-        ceiling=settings.pow.ceiling,
-        rounds=settings.pow.rounds,
-        load=settings.pow.load,
+        **_prices(settings),
         busy=lambda: meter.busy,
         seconds=time.monotonic,
     )
@@ -207,7 +233,20 @@ def _build_pricing(settings: Settings, meter: LoopMeter, metrics: Metrics) -> Pr
     return pricing
 
 
+def _prices(settings: Settings) -> dict[str, Any]:
+    price = settings.pow
+    return {
+        "base": price.effort,
+        "floor": price.floor,
+        "ceiling": price.ceiling,
+        "rounds": price.rounds,
+        "load": price.load,
+    }
+
+
 def _show_keys(ring: KeyRing, metrics: Metrics) -> None:
+    """Tell operators the ids of keys, in the place of those before."""
+    metrics.keys.clear()
     signing = ring.signing.id.hex()
     for key_id in ring.ids():
         metrics.keys.labels(key_id, "signs" if key_id == signing else "verifies").set(1)

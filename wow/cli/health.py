@@ -27,7 +27,7 @@ def ask(place: tuple[str, int], page: str, timeout: float) -> tuple[Exit, str]:
     """
     shown = f"{place[0]}:{place[1]}"
     try:
-        status, body = _fetch(place, f"/health/{page}", timeout)
+        status, body = fetch(place, f"/health/{page}", timeout)
         answer = json.loads(body)
     except TimeoutError:
         return Exit.TIMED_OUT, f"no answer from {shown} within {timeout:g} seconds"
@@ -40,7 +40,14 @@ def ask(place: tuple[str, int], page: str, timeout: float) -> tuple[Exit, str]:
     return Exit.REFUSED, f"not {page}: {_reasons(answer) or f'status {status}'}"
 
 
-def _fetch(place: tuple[str, int], path: str, timeout: float) -> tuple[int, bytes]:
+def fetch(place: tuple[str, int], path: str, timeout: float) -> tuple[int, bytes]:
+    """
+    Get a page of the operators' site.
+
+    @return: the status, and the beginning of the body.
+    @raise OSError: if it cannot be reached, a L{TimeoutError} if it takes its time.
+    @raise HTTPException: if what answers does not speak HTTP.
+    """
     connection = HTTPConnection(*place, timeout=timeout)
     try:
         connection.request("GET", path, headers={"Connection": "close"})

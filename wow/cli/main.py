@@ -1,5 +1,5 @@
 """
-The C{wow} command: ask a server, see whether it is well, rotate its keys, check a configuration.
+The C{wow} command: quotes, and what operators need: health, reload, keys, configuration.
 """
 
 from __future__ import annotations
@@ -75,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     _add_quote(commands)
     _add_health(commands)
+    _add_reload(commands)
     _add_keygen(commands)
     _add_keys(commands)
     _add_config(commands)
@@ -230,6 +231,38 @@ def _health(options: argparse.Namespace) -> int:
 
     page = "live" if options.live else "ready"
     code, outcome = health.ask(options.place, page, options.timeout)
+    if code is Exit.DONE:
+        put(outcome)
+    else:
+        complain(outcome)
+    return code
+
+
+# wow reload
+
+
+def _add_reload(commands: Any) -> None:
+    about = "Have a running server read its configuration, keys, lists and certificates again."
+    reload = commands.add_parser(
+        "reload", help="have a server read its configuration again", description=about
+    )
+    reload.set_defaults(command=_reload)
+    add = reload.add_argument
+    add(
+        "place",
+        nargs="?",
+        type=_place,
+        default=("127.0.0.1", 7778),
+        metavar="HOST:PORT",
+        help="the operators' site, admin.listen (127.0.0.1:7778)",
+    )
+    add("--timeout", type=_seconds, default=60.0, metavar="SECONDS", help="to wait for it (60)")
+
+
+def _reload(options: argparse.Namespace) -> int:
+    from wow.cli import reload
+
+    code, outcome = reload.run(options.place, options.timeout)
     if code is Exit.DONE:
         put(outcome)
     else:

@@ -193,20 +193,37 @@ class Pricing:
         @param busy: seconds that the event loop was busy so far.
         @param seconds: a clock that is never set.
         """
+        self._busy = busy
+        self._seconds = seconds
+        self._surge = Surge(base, ceiling, load)
+        self._take(base, floor, ceiling, rounds)
+        self._begin()
+
+    def _take(self, base: int, floor: int, ceiling: int, rounds: int) -> None:
         self._base = base
         self._floor = floor
         self._ceiling = ceiling
         self._rounds = rounds
-        self._busy = busy
-        self._seconds = seconds
+
+    def change(self, *, base: int, floor: int, ceiling: int, rounds: int, load: float) -> None:
+        """
+        Go by other settings from now on. What the load has made of the price
+        it stays, as far as these let it.
+        """
+        surge = self.surge
         self._surge = Surge(base, ceiling, load)
-        self._begin()
+        self._surge.effort = _clamp(base * surge, base, ceiling)
+        self._take(base, floor, ceiling, rounds)
+        self._make_prices()
 
     def _begin(self) -> None:
         self._began = self._seconds()
         self._busy_before = self._busy()
         self._exchanges = 0
         self._effort = 0.0
+        self._make_prices()
+
+    def _make_prices(self) -> None:
         # Looked up with each challenge, and made anew only here.
         self._prices = [self._make(level) for level in range(LEVELS + 1)]
 
@@ -266,7 +283,11 @@ class Pricing:
 
 
 class Repricing(Service):
-    """Sets the price anew after periods whose length nobody can foresee."""
+    """
+    Sets the price anew after periods whose length nobody can foresee.
+
+    @ivar period: seconds, give or take a quarter. May be changed, for the next one.
+    """
 
     _next: IDelayedCall
 
@@ -282,8 +303,8 @@ class Repricing(Service):
         @param period: seconds, give or take a quarter.
         @param chance: gives a random number, 0 to 1.
         """
+        self.period = period
         self._pricing = pricing
-        self._period = period
         self._clock = clock
         self._chance = chance
         self._log = log
@@ -299,7 +320,7 @@ class Repricing(Service):
 
     def _wait(self) -> None:
         self._next = self._clock.callLater(
-            self._period * (0.75 + 0.5 * self._chance()), self._reprice
+            self.period * (0.75 + 0.5 * self._chance()), self._reprice
         )
 
     def _reprice(self) -> None:

@@ -41,7 +41,11 @@ class Issued(NamedTuple):
 
 
 class ProofOfWork:
-    """Makes challenges and redeems their solutions."""
+    """
+    Makes challenges and redeems their solutions.
+
+    @ivar keys: may be replaced while the server runs.
+    """
 
     def __init__(
         self,
@@ -70,7 +74,7 @@ class ProofOfWork:
         @param challenges: counts those made, by how many times their price was doubled.
         @param solve_time: from a challenge made to its solution, for those redeemed.
         """
-        self._keys = keys
+        self.keys = keys
         self._pricing = pricing
         self._ttl_ms = ttl_ms
         self._expires_in = ttl_ms / 1000
@@ -113,7 +117,7 @@ class ProofOfWork:
             raise errors.UnknownResource
         price = self._pricing.price(level)
         token = Token(price.rounds, price.round_effort, self._expiry_ms(), self._ids(), resource)
-        text = seal(token, self._keys, client if self._bind_clients else UNBOUND)
+        text = seal(token, self.keys, client if self._bind_clients else UNBOUND)
         self._effort_asked.count += price.effort
         self._challenges[level].count += 1
         return Issued(text, price, self._expires_in)
@@ -140,7 +144,7 @@ class ProofOfWork:
         @raise errors.Unavailable: if the resource or the store is; the token is not spent.
         @raise errors.Replayed: if the token was spent before.
         """
-        token = open_sealed(text, self._keys, client if self._bind_clients else UNBOUND)
+        token = open_sealed(text, self.keys, client if self._bind_clients else UNBOUND)
         now_ms = self._now_ms()
         if now_ms > token.expiry_ms + self._skew_ms:
             raise errors.Expired

@@ -91,6 +91,24 @@ class Connections(Guarded):
         self.assertEqual(len(self.clients), 0)
 
 
+class Changing(Guarded):
+    """Another allowance holds at once, for those who are there already too."""
+
+    def test_what_is_known_stays_known(self) -> None:
+        guard = self.guard(allowance(connections=5), connections=3)
+        for _ in range(3):
+            visitor = self.admit(guard)
+        self.assertTurnedAway("connections", guard)
+        guard.allow([allowance(connections=4), allowance(connections=5)])
+        self.admit(guard)
+        self.assertTurnedAway("connections", guard)
+        guard.leave(visitor)
+        guard.allow([allowance(connections=2), allowance(connections=5)])
+        self.assertTurnedAway("connections", guard)
+        guard.allow([allowance(), allowance(connections=3)])
+        self.assertTurnedAway("connections", guard)
+
+
 class Failures(Guarded):
     def test_too_many_end_in_being_turned_away(self) -> None:
         guard = self.guard(failing=Rate(1.0, 3))

@@ -14,7 +14,7 @@ from twisted.logger import Logger, LogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from wow.logs import LONGEST_VALUE, Observer, make_logger
+from wow.logs import LONGEST_VALUE, Observer, make_logger, set_level
 
 
 class Interrupted(io.StringIO):
@@ -51,6 +51,18 @@ class JsonLines(Logged):
         log.info("dropped")
         log.warning("kept")
         self.assertEqual([line["event"] for line in self.lines()], ["kept"])
+
+    def test_level_that_is_set_later(self) -> None:
+        log = make_logger(self.file, "warning", "json")
+        bound, other = log.bind(worker=1), make_logger(self.file, "warning", "json")
+        bound.info("dropped")
+        set_level(log, "debug")
+        for each in (log, bound, other):
+            each.debug("kept")
+        self.assertEqual([line.get("worker") for line in self.lines()], [None, 1])
+        set_level(bound, "error")
+        log.warning("dropped")
+        self.assertEqual(len(self.lines()), 2)
 
     def test_signal_that_is_logged_in_the_middle_of_a_line(self) -> None:
         file = Interrupted()

@@ -193,6 +193,23 @@ class Prices(SynchronousTestCase):
         self.assertEqual(pricing.price(0), Price(8, BASE // 8))
         self.assertEqual((pricing.effort, pricing.surge), (BASE, 1.0))
 
+    def test_changed_while_it_is_high(self) -> None:
+        pricing = price_of(busy=lambda: 0.0)
+        pricing._surge.effort = 4.0 * BASE
+        changed: dict[str, Any] = {
+            "floor": 2 * BASE,
+            "ceiling": 6 * BASE,
+            "rounds": 4,
+            "load": LOAD,
+        }
+        pricing.change(base=BASE, **changed)
+        self.assertEqual((pricing.surge, pricing.price(0)), (4.0, Price(4, BASE)))
+        self.assertEqual(pricing.price(1).effort, 6 * BASE)
+        pricing.change(base=2 * BASE, **changed)
+        self.assertEqual((pricing.surge, pricing.effort), (3.0, 6 * BASE))
+        pricing.change(base=BASE, **changed | {"ceiling": BASE, "floor": ROUNDS})
+        self.assertEqual((pricing.surge, pricing.effort), (1.0, BASE))
+
     def test_doubled_with_each_level(self) -> None:
         pricing = price_of(ceiling=2**34)
         efforts = [pricing.price(level).effort for level in range(LEVELS + 1)]

@@ -26,6 +26,7 @@ from wow.logs import make_logger
 from wow.pow.keys import KeyRing, generate
 from wow.workers.control import Terms, unpack
 from wow.workers.process import Ending, Worker
+from wow.workers.share import share
 from wow.workers.supervisor import Supervisor
 
 DIED = Ending("died", "killed by signal 9")
@@ -109,6 +110,7 @@ class Supervised:
         self.logged = io.StringIO()
         self.workers: list[FakeWorker] = []
         self.taken_over: list[Terms] = []
+        self.called_off: list[str] = []
         self.given_up = 0
         self.no_process_left = False
         self.registry = prometheus_client.CollectorRegistry()
@@ -118,6 +120,7 @@ class Supervised:
             self.spawn,
             self.clock,
             self.taken_over.append,
+            self.called_off.append,
             self.give_up,
             prometheus_client.Counter("restarts", "-", ["reason"], registry=self.registry),
             make_logger(self.logged, "info", "json"),
@@ -340,7 +343,8 @@ class Replacing(Supervising):
         self.it.no_process_left = True
         self.replace()
         self.assertEqual([worker.told for worker in self.before], [["serve"], ["serve"]])
-        self.assertEqual(len(self.it.events("reload_refused")), 1)
+        (refused,) = self.it.events("reload_refused")
+        self.assertEqual(self.it.called_off, [refused["reason"]])
 
     def test_who_is_not_needed_any_more_is_not_waited_for(self) -> None:
         first, second = self.replace()
@@ -422,7 +426,9 @@ class PuttingInForce(Supervising):
         first, second = self.all_ready()
         new = terms(idle=7).settings
         self.supervisor.put_in_force(new)
-        self.assertEqual((first.in_force, second.in_force), (new, new))
+        # Each has its share of the totals, as those who begin with it.
+        shared = share(new, 2)
+        self.assertEqual((first.in_force, second.in_force), (shared, shared))
         first.end()
         self.it.clock.advance(0)
         self.assertEqual(self.it.newest().terms.settings, new)

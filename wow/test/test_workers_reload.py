@@ -7,11 +7,13 @@ import json
 from collections.abc import Callable
 from typing import Any, cast
 
+from prometheus_client import CollectorRegistry
 from twisted.trial.unittest import SynchronousTestCase
 
 from wow.certificate import BadCertificate
 from wow.config import Settings, load
 from wow.logs import make_logger
+from wow.outcomes import Outcomes
 from wow.pow.keys import BadKey, KeyRing, generate
 from wow.workers.control import Terms
 from wow.workers.reload import WorkersReload
@@ -39,12 +41,14 @@ class Reloading(SynchronousTestCase):
         self.bad: BadKey | BadCertificate | None = None
         self.prepared: list[Settings] = []
         self.logged = io.StringIO()
+        self.outcomes = Outcomes(CollectorRegistry(), lambda: 0.0)
         self.reload = WorkersReload(
-            load(None, {}),
+            Terms(load(None, {}), self.keys),
             self.load,
             self.find_keys,
             self.prepare,
             cast(Supervisor, self.workers),
+            self.outcomes,
             make_logger(self.logged, "info", "json"),
         )
 
@@ -97,9 +101,24 @@ class Reloading(SynchronousTestCase):
     def test_until_new_workers_have_it_nothing_else_is_in_force(self) -> None:
         for _ in range(2):
             self.reloaded(WOW_POW__EFFORT="4096")
-        self.reload.in_force = self.workers.terms[0].settings
+        self.reload.took_over(self.workers.terms[0])
         self.reloaded(WOW_POW__EFFORT="4096", **LISTS)
         self.assertEqual((len(self.workers.in_force), len(self.workers.terms)), (1, 2))
+
+    def test_lists_and_keys(self) -> None:
+        """Keys that came with other lists are not forgotten."""
+        self.keys = KeyRing([generate()])
+        self.reloaded(**LISTS)
+        (terms,) = self.workers.terms
+        self.assertEqual(terms.keys, self.keys)
+
+    def test_outcome_is_told_when_it_is_known(self) -> None:
+        self.reloaded(WOW_POW__EFFORT="4096", WOW_WORKERS="3")
+        self.assertEqual(self.outcomes.report(), {"number": 0})
+        self.reload.took_over(self.workers.terms[0])
+        self.assertEqual(self.outcomes.report()["restart_needed"], ["workers"])
+        self.reload.called_off("a new worker did not start: it died")
+        self.assertEqual(self.outcomes.report()["outcome"], "refused")
 
     def test_what_the_parent_does_stays_and_is_named(self) -> None:
         fixed = {
@@ -120,6 +139,9 @@ class Reloading(SynchronousTestCase):
         self.assertIn(reason, events["reload_refused"]["reason"])
         self.assertEqual((self.workers.in_force, self.workers.terms), ([], []))
         self.assertEqual(self.prepared, [])
+        told = self.outcomes.report()
+        self.assertEqual((told["number"], told["outcome"]), (1, "refused"))
+        self.assertIn(reason, told["reason"])
 
     def test_error_changes_nothing(self) -> None:
         self.check_refused(self.reloaded(WOW_POW__ROUNDS="0", **LISTS), "pow.rounds")

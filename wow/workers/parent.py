@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
@@ -29,9 +30,10 @@ from wow.identity import Identities
 from wow.layers import Layers
 from wow.leave import Leave, LeavingHealth
 from wow.lifecycle import Listener, SecondSignal, Signals
-from wow.logs import LogFile
+from wow.logs import LogFile, set_level
 from wow.metrics import make_certificate_expiry
 from wow.notify import Notices
+from wow.outcomes import Outcomes, ReloadingHealth
 from wow.proxy.layer import ProxyLayer
 from wow.workers.aggregate import Aggregate, read
 from wow.workers.control import Terms
@@ -75,22 +77,36 @@ def build_parent(
     aggregate = Aggregate(partial(read, registry, {}))
     nursery = Nursery(workers, doors, aggregate, reactor, environ, file, log)
 
+    outcomes = Outcomes(registry, time.time)
+
     def took_over(terms: Terms) -> None:
-        reload.in_force = terms.settings
+        reload.took_over(terms)
+        set_level(log, terms.settings.log.level)
         steering.steer(terms.settings.limits)
 
     restarts = _count(registry)
-    supervisor = Supervisor(workers, terms, nursery, reactor, took_over, give_up, restarts, log)
+    supervisor = Supervisor(
+        workers,
+        terms,
+        nursery,
+        reactor,
+        took_over,
+        lambda reason: reload.called_off(reason),
+        give_up,
+        restarts,
+        log,
+    )
     _show(registry, supervisor)
     layers = _build_layers(registry, reactor, log)
 
     def prepare(settings: Settings) -> Callable[[], None]:
         return layers.prepare({_ADMIN: parse(settings.admin.listen)}, ())
 
-    reload = WorkersReload(settings, load, keys.find, prepare, supervisor, log)
+    reload = WorkersReload(terms, load, keys.find, prepare, supervisor, outcomes, log)
     overview = Overview(supervisor)
     leave = Leave(reactor, limits.leave, log)
-    site = make_site(aggregate, LeavingHealth(overview, leave), overview.refresh)
+    health = ReloadingHealth(LeavingHealth(overview, leave), outcomes)
+    site = make_site(aggregate, health, overview.refresh)
     admin = parse(settings.admin.listen)
     notices = Notices(environ, reactor, log)
     return [

@@ -18,6 +18,7 @@ from wow.config import Settings
 from wow.workers.control import Report, Terms, pack
 from wow.workers.post import Post, Spawn
 from wow.workers.process import Cause, Ending, Worker
+from wow.workers.share import share
 
 CAUSES = (*get_args(Cause), "reload")
 """Why there may be another worker at a post."""
@@ -33,12 +34,15 @@ class Supervisor(Service):
         spawn: Spawn,
         clock: IReactorTime,
         took_over: Callable[[Terms], None],
+        called_off: Callable[[str], None],
         give_up: Callable[[], None],
         restarts: Counter,
         log: FilteringBoundLogger,
     ) -> None:
         """
         @param took_over: is called before new workers with new terms begin to serve.
+        @param called_off: is called with the reason when these cannot begin, and
+            the old ones go on.
         @param give_up: is called when there is no point in going on.
         @param restarts: counts workers started in the place of others, by C{reason}.
         """
@@ -46,6 +50,7 @@ class Supervisor(Service):
         self._posts = [Post(number, terms, spawn, clock, self) for number in numbers]
         self._clock = clock
         self._took_over = took_over
+        self._called_off = called_off
         self._give_up = give_up
         self._restarts = restarts
         self._log = log
@@ -91,7 +96,7 @@ class Supervisor(Service):
             # Those who are about to begin have not heard of these.
             self._queued = Terms(settings, self._rolling.keys)
             return
-        packed = pack(settings)
+        packed = pack(share(settings, len(self._posts)))
         for post in self._posts:
             post.put_in_force(settings, packed)
 
@@ -175,11 +180,9 @@ class Supervisor(Service):
         self._rolling = None
         for post in self._posts:
             post.call_off()
-        self._log.error(
-            "reload_refused",
-            reason=f"a new worker did not start: {reason}",
-            meaning="nothing has changed",
-        )
+        reason = f"a new worker did not start: {reason}"
+        self._log.error("reload_refused", reason=reason, meaning="nothing has changed")
+        self._called_off(reason)
         self._go_on()
 
     def _go_on(self) -> None:
