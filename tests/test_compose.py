@@ -15,6 +15,7 @@ import socket
 import subprocess
 import urllib.request
 from collections import Counter
+from http.client import HTTPConnection
 from pathlib import Path
 
 import yaml
@@ -27,6 +28,7 @@ from tests.test_deploy import tool
 DEPLOY = Path(__file__).parent.parent / "deploy"
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 REPLICAS = ("wow1", "wow2", "wow3")
+TOKEN = "for-operators-alone"
 
 BEFORE = {"WOW_POW__ROUNDS": "4"}
 AFTER = {"WOW_POW__ROUNDS": "8"}
@@ -158,6 +160,9 @@ class Replicas(Running):
         key = self.directory / "wow.keys"
         key.write_bytes(base64.b64encode(os.urandom(32)))
         key.chmod(0o600)
+        token = self.directory / "admin.token"
+        token.write_text(f"{TOKEN}\n")
+        token.chmod(0o600)
         self.configuration = self.directory.absolute() / "replica.yaml"
         text = (DEPLOY / "replica.yaml").read_text()
         host, port = self.valkey.place
@@ -214,6 +219,14 @@ class Replicas(Running):
         self.assertEqual((honest.lost, honest.twice), (Counter(), 0), honest.trouble)
         for noticed in ("broken", "shutting_down"):
             self.assertEqual(honest.trouble[noticed], 0, noticed)
+
+    def test_token_opens_what_the_balancer_need_not_see(self) -> None:
+        host, port = self.replicas["wow1"].admin
+        for shown, status in ({}, 401), ({"Authorization": f"Bearer {TOKEN}"}, 200):
+            connection = HTTPConnection(host, port, timeout=PATIENCE)
+            self.addCleanup(connection.close)
+            connection.request("GET", "/metrics", headers=shown)
+            self.assertEqual(connection.getresponse().status, status)
 
     def wait_for_more(self, honest: Honest) -> None:
         """Wait until clients are served, from now on."""

@@ -31,7 +31,7 @@ class ShippedFile(SynchronousTestCase):
             for before, line in pairwise(lines)
             if before.strip().startswith("#")
         }
-        for section in ("proxy", "pow", "limits", "log", "tracing"):
+        for section in ("proxy", "admin", "pow", "limits", "log", "tracing"):
             for key in yaml.safe_load(SHIPPED.read_text())[section]:
                 self.assertIn(key, described)
 

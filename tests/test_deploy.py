@@ -22,6 +22,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from tests.running import PATIENCE
 from wow import config
+from wow.admin import bearer
 from wow.config import Limits, Settings
 from wow.pow import keys
 
@@ -80,6 +81,7 @@ class DeployTestCase(SynchronousTestCase):
         for name, secret in (
             ("wow.keys", base64.b64encode(os.urandom(32))),
             ("valkey.password", b"secret\n"),
+            ("admin.token", b"0123456789abcdef\n"),
         ):
             (place / name).write_bytes(secret)
             (place / name).chmod(0o600)
@@ -252,6 +254,12 @@ class Compose(DeployTestCase):
         for name in (*self.replicas, "valkey"):
             self.assertEqual(self.services[name]["networks"], ["inside"])
 
+    def test_replicas_have_the_secrets_that_they_name(self) -> None:
+        named = set(re.findall(r"/run/secrets/(\S+)", (DEPLOY / "replica.yaml").read_text()))
+        for replica in self.replicas.values():
+            self.assertEqual(set(replica["secrets"]), named)
+        self.assertLessEqual(named, set(self.compose["secrets"]))
+
     def test_balancer_is_who_the_replicas_believe(self) -> None:
         settings = self.settings(DEPLOY / "replica.yaml")
         address = self.services["haproxy"]["networks"]["inside"]["ipv4_address"]
@@ -311,6 +319,7 @@ class Kubernetes(DeployTestCase):
         ports = {port["name"]: port["containerPort"] for port in self.container["ports"]}
         self.assertEqual(settings.listen, [f"tcp:{ports['clients']}"])
         self.assertEqual(settings.admin.listen, f"tcp:{ports['admin']}")
+        self.assertIsNotNone(settings.admin.token)
 
     def test_one_configuration_of_valkey(self) -> None:
         """Kustomize reads no file above its own folder."""
@@ -369,6 +378,7 @@ class Kubernetes(DeployTestCase):
     def test_example_of_the_secret_cannot_be_used(self) -> None:
         example = load(KUBERNETES / "secret.example.yaml")["stringData"]
         self.assertRaises(keys.BadKey, keys.parse, example["wow.keys"], "the example")
+        self.assertRaises(ValueError, bearer.check, example["admin.token"])
         self.assertEqual(example["valkey.password"], "")
         self.assertNotIn("secret.example.yaml", self.kustomization["resources"])
 

@@ -94,6 +94,18 @@ class Promtool(SynchronousTestCase):
     def test_configuration(self) -> None:
         self.run_promtool("check", "config", "prometheus.yaml")
 
+    def test_configuration_for_kubernetes(self) -> None:
+        """All but how it finds the pods, which Debian's Prometheus knows nothing of."""
+        configuration = yaml.safe_load((RULES / "kubernetes.yaml").read_text())
+        (job,) = configuration["scrape_configs"]
+        (discovery,) = job.pop("kubernetes_sd_configs")
+        self.assertEqual(discovery, {"role": "pod", "namespaces": {"names": ["wow"]}})
+        configuration["rule_files"] = [str(RULES / each) for each in configuration["rule_files"]]
+        known = Path(self.mktemp()).absolute()
+        known.write_text(yaml.safe_dump(configuration))
+        # Not that its token is there: that is in the pod of Prometheus.
+        self.run_promtool("check", "config", "--syntax-only", str(known))
+
     def test_cases(self) -> None:
         self.run_promtool("test", "rules", *map(str, sorted(RULES.glob("tests/*.yaml"))))
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -20,6 +20,7 @@ WOW = str(Path(sys.executable).parent / "wow")
 
 class Reloading(Running):
     workers = "1"
+    more: ClassVar[dict[str, str]] = {}
 
     def setUp(self) -> None:
         self.file = Path(self.mktemp()).absolute()
@@ -31,16 +32,23 @@ class Reloading(Running):
             str(self.file),
             WOW_KEYS__FILE=str(self.key_path),
             WOW_WORKERS=self.workers,
+            **self.more,
         )
         wait_until(lambda: self.server.page("/health/ready")[0] == 200)
 
     def configure(self, **sections: Any) -> None:
         self.file.write_text(yaml.safe_dump(sections))
 
-    def reload(self, code: int = 0, place: str | None = None) -> str:
+    def reload(self, code: int = 0, place: str | None = None, *options: str) -> str:
         """What C{wow reload} says."""
         at = place or f"127.0.0.1:{self.server.admin[1]}"
-        ran = subprocess.run([WOW, "reload", at], capture_output=True, text=True, timeout=PATIENCE)
+        ran = subprocess.run(
+            [WOW, "reload", at, *options],
+            env={**os.environ, **self.more},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
         self.assertEqual(ran.returncode, code, ran.stdout + ran.stderr)
         return ran.stdout + ran.stderr
 
@@ -132,6 +140,24 @@ class OneProcess(Reloading):
         place = f"127.0.0.1:{self.server.admin[1]}"
         self.server.stop()
         self.assertIn("could not ask", self.reload(code=3, place=place))
+
+
+class ForOperators(Reloading):
+    more: ClassVar[dict[str, str]] = {
+        "WOW_ADMIN__TOKEN": "env:OPERATORS",
+        "OPERATORS": "a-token-of-operators",
+    }
+
+    def test_with_the_token(self) -> None:
+        self.assertEqual(self.reload(0, None, "--token", "env:OPERATORS"), "reloaded\n")
+
+    def test_without_it(self) -> None:
+        self.assertIn("--token file:PATH", self.reload(1))
+
+    def test_not_in_the_open(self) -> None:
+        said = self.reload(2, None, "--token", "a-token-of-operators")
+        self.assertIn("say where it is", said)
+        self.assertEqual(said.count("a-token-of-operators"), 0)
 
 
 class Workers(Reloading):

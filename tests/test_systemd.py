@@ -63,6 +63,14 @@ class Socket(SystemdTestCase):
         with self.connect(self.activate()) as client:
             self.assertEqual(client.say(solution)["type"], "quote")
 
+    def test_token_of_operators_is_a_credential(self) -> None:
+        token = self.credentials / "admin.token"
+        token.write_text("for-operators-alone\n")
+        token.chmod(0o400)
+        server = self.activate(WOW_ADMIN__TOKEN="credential:admin.token")
+        self.assertEqual(server.page("/metrics")[0], 401)
+        self.assertEqual(server.page("/health/live")[0], 200)
+
     def test_nobody_is_refused_while_it_is_restarted(self) -> None:
         server = self.activate()
         address = server.address

@@ -50,17 +50,20 @@ class Certificate:
 
 def load(files: TlsFiles) -> Certificate:
     """
-    Read a certificate, what is between it and the root, and its key.
+    Read a certificate, what is between it and the root, and its key; and whose
+    certificates of clients are to be believed. Clients may do without one.
 
     @raise BadCertificate: if a file cannot be read or is no such thing, others
         than its owner can read the key, or the key is another certificate's.
     """
-    chain = _load_certificates(files.certificate)
+    chain = load_certificates(files.certificate)
     if files.chain is not None:
-        chain += _load_certificates(files.chain)
+        chain += load_certificates(files.chain)
     first, *others = map(X509.from_cryptography, chain)
     try:
-        options = CertificateOptions(_load_key(files.key), first, extraCertChain=others)
+        options = CertificateOptions(
+            _load_key(files.key), first, extraCertChain=others, **_verification(files.clients)
+        )
         context = options.getContext()
     except SSL.Error as error:
         reasons = ", ".join(reason for _, _, reason in error.args[0]) or "OpenSSL does not say why"
@@ -73,7 +76,20 @@ def load(files: TlsFiles) -> Certificate:
     return Certificate(context, begins, expires)
 
 
-def _load_certificates(path: Path) -> list[x509.Certificate]:
+def _verification(clients: Path | None) -> dict[str, Any]:
+    if clients is None:
+        return {}
+    trusted = [X509.from_cryptography(each) for each in load_certificates(clients)]
+    # With its trustRoot, nobody could do without one.
+    return {"verify": True, "requireCertificate": False, "caCerts": trusted}
+
+
+def load_certificates(path: Path) -> list[x509.Certificate]:
+    """
+    The certificates in a file of PEM.
+
+    @raise BadCertificate: if it cannot be read, or has none in it.
+    """
     try:
         with path.open("rb") as file:
             return x509.load_pem_x509_certificates(file.read(_LONGEST_FILE))

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+import attrs
 import jmespath
 import yaml
 from pydantic import (
@@ -42,6 +43,7 @@ except ImportError:
     from yaml import SafeLoader  # type: ignore[assignment]
 
 from wow import certificate, endpoint, networks, tracing
+from wow.admin import bearer
 from wow.pow import keys
 from wow.quotes.sources import load_collection
 from wow.redis import certificates, location
@@ -142,6 +144,11 @@ def _check_certificates(path: Path) -> Path:
     return path
 
 
+def _check_authorities(path: Path) -> Path:
+    certificate.load_certificates(path)
+    return path
+
+
 def _check_expression(expression: str) -> str:
     try:
         jmespath.compile(expression)
@@ -196,6 +203,16 @@ class Admin(_Section):
     """Where operators look."""
 
     listen: DirectEndpoint = "tcp:7778:interface=127.0.0.1"
+    token: Annotated[str, PlainSerializer(_masked_secret)] | None = None
+    client_ca: Annotated[Path, AfterValidator(_check_authorities)] | None = None
+
+    @property
+    def endpoint(self) -> endpoint.Endpoint:
+        """Where operators connect, and whose certificates are believed there."""
+        parsed = endpoint.parse(self.listen)
+        if parsed.tls is None:
+            return parsed
+        return attrs.evolve(parsed, tls=attrs.evolve(parsed.tls, clients=self.client_ca))
 
 
 class Proxy(_Section):
@@ -512,7 +529,8 @@ def load(path: str | None, environ: Mapping[str, str]) -> Settings:
     except ValidationError as invalid:
         problems = [*_problems(invalid), *problems]
     else:
-        problems += [*_secret_problems(settings, environ), *_proxy_problems(settings)]
+        problems += _secret_problems(settings, environ)
+        problems += [*_proxy_problems(settings), *_admin_problems(settings.admin, environ)]
     if problems:
         raise ConfigError(problems)
     # As what it is called, so that it can be handed to another process.
@@ -624,6 +642,22 @@ def _proxy_problems(settings: Settings) -> Iterator[str]:
                 f"proxy.networks: must say where your balancers are, since {key} is haproxy: "
                 "and whoever can connect to it can say that he is anybody"
             )
+
+
+def _admin_problems(admin: Admin, environ: Mapping[str, str]) -> Iterator[str]:
+    if admin.token is not None:
+        try:
+            bearer.check(reveal(admin.token, environ))
+        except ValueError as bad:
+            yield f"admin.token: {bad}"
+    if admin.client_ca is not None and admin.endpoint.tls is None:
+        yield "admin.client_ca: is for TLS, and admin.listen asks for none: let it begin with ssl:"
+    elif admin.token is None and admin.client_ca is None and not endpoint.is_local(admin.endpoint):
+        yield (
+            "admin.listen: may be reached from other machines, so there must be admin.token, for "
+            "operators to show, or admin.client_ca, for certificates that they have; or listen on "
+            "loopback alone, as tcp:7778:interface=127.0.0.1 does"
+        )
 
 
 def dump(settings: Settings) -> str:

@@ -8,11 +8,16 @@ What is left without them is Twisted's to open. Nothing is opened or read here.
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 from attrs import frozen
-from twisted.internet.endpoints import quoteStringArgument, serverFromString
+from twisted.internet.endpoints import (
+    UNIXServerEndpoint,
+    quoteStringArgument,
+    serverFromString,
+)
 
 _PROXIED = "haproxy:"
 _KINDS = ("tcp", "tcp6", "unix", "systemd")
@@ -37,11 +42,14 @@ class TlsFiles:
     @ivar certificate: its certificate's, which may be the same.
     @ivar chain: certificates between that one and the root, where they are
         not in the certificate's file.
+    @ivar clients: certificates of the authorities that clients' certificates are
+        to be of, where clients may show some.
     """
 
     key: Path
     certificate: Path
     chain: Path | None = None
+    clients: Path | None = None
 
 
 @frozen
@@ -117,6 +125,18 @@ def check(text: str) -> Endpoint:
     except ValueError as bad:
         raise _no_endpoint(text, bad) from None
     return endpoint
+
+
+def is_local(endpoint: Endpoint) -> bool:
+    """
+    Whether it is for this machine alone, as far as its text says: where systemd
+    listens is not known from it.
+    """
+    try:
+        made = serverFromString(None, endpoint.base)
+        return isinstance(made, UNIXServerEndpoint) or ip_address(made._interface).is_loopback
+    except (LookupError, AttributeError, ValueError):
+        return False
 
 
 def _no_endpoint(text: str, why: ValueError) -> ValueError:

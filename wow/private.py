@@ -28,7 +28,7 @@ def read_private(path: Path, lender: bool = False) -> bytes:
     except OSError as failed:
         raise ValueError(f"{path} cannot be read: {failed.strerror}") from None
     if len(content) > LONGEST:
-        raise ValueError(f"{path} is too long for a key file")
+        raise ValueError(f"{path} is too long; {LONGEST} bytes are the most")
     return content
 
 

@@ -61,6 +61,18 @@ class Reload:
             self._log.warning("restart_needed", changed=" ".join(sorted(changed)))
 
 
+def together(
+    *prepare: Callable[[Settings], Callable[[], object]],
+) -> Callable[[Settings], Callable[[], object]]:
+    """What prepares several things, so that all of them are put in force or none."""
+
+    def prepare_all(settings: Settings) -> Callable[[], object]:
+        prepared = [each(settings) for each in prepare]
+        return lambda: [put_in_force() for put_in_force in prepared]
+
+    return prepare_all
+
+
 LISTS = frozenset(("limits.allow", "limits.deny", "proxy.networks"))
 """What workers can take as they are."""
 

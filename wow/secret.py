@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from wow.private import read_private
+
 
 def _from_file(path: str, environ: Mapping[str, str]) -> str:
-    return Path(path).read_text().strip()
+    try:
+        return read_private(Path(path)).decode().strip()
+    except UnicodeDecodeError:
+        # Its own words would show what it read.
+        raise ValueError(f"{path} is not text") from None
 
 
 def _from_credential(name: str, environ: Mapping[str, str]) -> str:
-    return (Path(environ["CREDENTIALS_DIRECTORY"]) / name).read_text().strip()
+    return _from_file(str(Path(environ["CREDENTIALS_DIRECTORY"]) / name), environ)
 
 
 def _from_environment(name: str, environ: Mapping[str, str]) -> str:
@@ -30,15 +36,18 @@ def reveal(value: str, environ: Mapping[str, str]) -> str:
     A value as it stands, or the secret that it names.
 
     @param value: C{env:NAME}, C{file:PATH}, C{credential:NAME}, or the value itself.
-    @raise ValueError: if there is no such secret; the message does not show it.
+    @raise ValueError: if there is no such secret, or others than the owner of
+        its file can read it; the message does not show it.
     """
     kind, _, name = value.partition(":")
     if kind not in _PLACES:
         return value
     try:
         secret = _PLACES[kind](name, environ)
-    except (KeyError, OSError, ValueError) as missing:
-        raise ValueError(f"there is no secret at {value} ({type(missing).__name__})") from None
+    except KeyError as missing:
+        raise ValueError(f"there is no secret at {value}: {missing.args[0]} is not set") from None
+    except ValueError as bad:
+        raise ValueError(f"there is no secret at {value}: {bad}") from None
     if not secret or not secret.isprintable():
         raise ValueError(f"the secret at {value} is empty or not one line of text")
     return secret

@@ -22,17 +22,17 @@ from twisted.python import usage
 from twisted.python.logfile import LogFile as RotatedFile
 
 from wow import __version__, config
+from wow.admin.lock import Lock
 from wow.admin.site import make_site
 from wow.assembly.keys import KeyFinder
 from wow.config import ConfigError, Settings
 from wow.doors import DoorsToOpen, Entrances, Opener
-from wow.endpoint import parse
 from wow.leave import Leave, LeavingHealth
 from wow.lifecycle import CannotStart, Listener, Ordered, SecondSignal, Signals
 from wow.logs import LogFile, make_logger, set_level
 from wow.notify import Notices
 from wow.outcomes import Outcomes, ReloadingHealth
-from wow.reload import Reload
+from wow.reload import Reload, together
 from wow.workers.cores import cores
 
 
@@ -141,10 +141,11 @@ def _build_alone(
     keys = KeyFinder(environ, log)
     server = build(settings, keys.find(settings), environ, reactor, log)
     leave = Leave(reactor, settings.limits.leave, log)
+    lock = Lock(settings.admin, environ)
     outcomes = Outcomes(server.metrics.registry, time.time)
     health = ReloadingHealth(LeavingHealth(server.health, leave), outcomes)
-    site = make_site(server.metrics.registry, health)
-    admin = parse(settings.admin.listen)
+    site = make_site(server.metrics.registry, health, lock, reactor)
+    admin = settings.admin.endpoint
     doors = DoorsToOpen(Opener(reactor, 1, settings.limits.backlog), settings.endpoints, log)
     notices = Notices(environ, reactor, log)
 
@@ -159,7 +160,7 @@ def _build_alone(
 
         return put_in_force
 
-    reload = Reload(settings, load, prepare, outcomes, log)
+    reload = Reload(settings, load, together(prepare, lock.prepare), outcomes, log)
     return [
         Signals(reactor, notices.around(reload), rotate),
         Listener(reactor, admin, server.layers.over(site, "admin.listen", admin), log),

@@ -1,4 +1,7 @@
-"""The operators' site: C{/metrics}, C{/health/live}, C{/health/ready}."""
+"""
+The operators' site: C{/metrics}, C{/health/live}, C{/health/ready}. All of it is
+for operators, but that anybody may ask whether the server is well.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,15 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import Metric
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.web.http import NOT_FOUND, SERVICE_UNAVAILABLE
 from twisted.web.iweb import IRequest
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
+
+from wow.admin.channel import STRANGERS, WITHIN, Channel
+from wow.admin.lock import Lock, Refusal
+from wow.proxy.waiting import WaitingRoom
 
 Refresh = Callable[[bool], Deferred[Any] | None]
 """Brings up to date what is shown: metrics (True) or health."""
@@ -122,27 +130,72 @@ class _Live(_Leaf):
 
 
 class _Ready(_Current):
-    def __init__(self, health: Reported, refresh: Refresh) -> None:
+    """Strangers are told what a probe has to know, and nothing of what is behind the gate."""
+
+    def __init__(self, health: Reported, refresh: Refresh, lock: Lock) -> None:
         super().__init__("application/json", refresh)
         self._health = health
+        self._lock = lock
 
     def _show(self, request: Request) -> bytes:
         ready, report = self._health.report()
+        if self._lock.refusal(request) is not None:
+            report = {"ready": ready}
         if not ready:
             request.setResponseCode(SERVICE_UNAVAILABLE)
         return self._write(request, json.dumps(report, indent=1).encode() + b"\n")
 
 
-class _QuietSite(Site):
+class _Refused(_Page):
+    isLeaf = True
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__("text/plain; charset=utf-8")
+        self._refusal = refusal
+
+    def render(self, request: Request) -> bytes:
+        request.setResponseCode(self._refusal.status)
+        if self._refusal.scheme is not None:
+            request.setHeader(b"www-authenticate", self._refusal.scheme.encode())
+        return self._write(request, self._refusal.text.encode())
+
+
+_FOR_ANYBODY = ([b"health", b"live"], [b"health", b"ready"])
+
+
+class _GuardedSite(Site):
+    """All requests come by here, so that no page can be without its lock."""
+
     # Probes come every few seconds and would drown the log.
     noisy = False
+
+    def __init__(self, tree: Resource, lock: Lock, clock: IReactorTime) -> None:
+        super().__init__(tree, timeout=30, reactor=clock)
+        self._lock = lock
+        strangers = WaitingRoom(STRANGERS, WITHIN, clock)
+        self.protocol = lambda: Channel(strangers)  # type: ignore[assignment,return-value]
+
+    def getResourceFor(self, request: Request) -> Resource:
+        channel = cast(Channel, request.channel)
+        refusal = self._lock.refusal(request)
+        if refusal is None:
+            channel.admit()
+        else:
+            channel.persistent = False
+            if request.postpath not in _FOR_ANYBODY:
+                return _Refused(refusal)
+        return cast(Resource, super().getResourceFor(request))
 
     def log(self, request: object) -> None:
         pass
 
 
 def make_site(
-    registry: Collected, health: Reported, refresh: Refresh = lambda metrics: None
+    registry: Collected,
+    health: Reported,
+    lock: Lock,
+    clock: IReactorTime,
+    refresh: Refresh = lambda metrics: None,
 ) -> Site:
     """
     The site that serves these metrics and this health.
@@ -153,6 +206,6 @@ def make_site(
     start.putChild(b"metrics", _Metrics(registry, refresh))
     pages = _Missing()
     pages.putChild(b"live", _Live())
-    pages.putChild(b"ready", _Ready(health, refresh))
+    pages.putChild(b"ready", _Ready(health, refresh, lock))
     start.putChild(b"health", pages)
-    return _QuietSite(start, timeout=30)
+    return _GuardedSite(start, lock, clock)

@@ -11,7 +11,6 @@ from structlog.typing import FilteringBoundLogger
 
 from wow.assembly.gate import HEADERS_AWAITED, prefix_bits
 from wow.config import Settings
-from wow.endpoint import parse
 from wow.identity import Identities
 from wow.layers import Layers
 from wow.metrics import Metrics
@@ -54,5 +53,5 @@ def prepare_layers(layers: Layers, settings: Settings) -> Callable[[], None]:
     @return: puts it in force.
     @raise BadCertificate: if a certificate cannot be used. Then nothing changes.
     """
-    endpoints = {**settings.endpoints, "admin.listen": parse(settings.admin.listen)}
+    endpoints = {**settings.endpoints, "admin.listen": settings.admin.endpoint}
     return layers.prepare(endpoints, Networks(settings.proxy.networks))

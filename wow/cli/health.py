@@ -40,17 +40,21 @@ def ask(place: tuple[str, int], page: str, timeout: float) -> tuple[Exit, str]:
     return Exit.REFUSED, f"not {page}: {_reasons(answer) or f'status {status}'}"
 
 
-def fetch(place: tuple[str, int], path: str, timeout: float) -> tuple[int, bytes]:
+def fetch(
+    place: tuple[str, int], path: str, timeout: float, token: str | None = None
+) -> tuple[int, bytes]:
     """
     Get a page of the operators' site.
 
+    @param token: C{admin.token}, which some pages are for.
     @return: the status, and the beginning of the body.
     @raise OSError: if it cannot be reached, a L{TimeoutError} if it takes its time.
     @raise HTTPException: if what answers does not speak HTTP.
     """
     connection = HTTPConnection(*place, timeout=timeout)
     try:
-        connection.request("GET", path, headers={"Connection": "close"})
+        shown = {} if token is None else {"Authorization": f"Bearer {token}"}
+        connection.request("GET", path, headers={"Connection": "close", **shown})
         response = connection.getresponse()
         return response.status, response.read(_LONGEST)
     finally:
@@ -58,6 +62,8 @@ def fetch(place: tuple[str, int], path: str, timeout: float) -> tuple[int, bytes
 
 
 def _reasons(answer: Any) -> str:
+    if answer == {"ready": False}:
+        return "why is told to whoever shows admin.token"
     reasons = answer.get("reasons") if isinstance(answer, dict) else None
     if not isinstance(reasons, dict):
         return ""

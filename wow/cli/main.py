@@ -257,12 +257,30 @@ def _add_reload(commands: Any) -> None:
         help="the operators' site, admin.listen (127.0.0.1:7778)",
     )
     add("--timeout", type=_seconds, default=60.0, metavar="SECONDS", help="to wait for it (60)")
+    add(
+        "--token",
+        type=_secret,
+        metavar="WHERE",
+        help="admin.token of the server, if it has one: file:PATH, env:NAME or credential:NAME",
+    )
+
+
+def _secret(where: str) -> str:
+    """The secret that is there. One on the command line could be read by everybody."""
+    from wow.secret import names_secret, reveal
+
+    if not names_secret(where):
+        raise argparse.ArgumentTypeError("say where it is: file:PATH, env:NAME or credential:NAME")
+    try:
+        return reveal(where, os.environ)
+    except ValueError as bad:
+        raise argparse.ArgumentTypeError(str(bad)) from None
 
 
 def _reload(options: argparse.Namespace) -> int:
     from wow.cli import reload
 
-    code, outcome = reload.run(options.place, options.timeout)
+    code, outcome = reload.run(options.place, options.timeout, options.token)
     if code is Exit.DONE:
         put(outcome)
     else:

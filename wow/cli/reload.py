@@ -23,11 +23,16 @@ _PAUSE = 0.1
 """Seconds from one look at the outcome to the next."""
 
 
-def run(place: tuple[str, int], timeout: float) -> tuple[Exit, str]:
+class _Stranger(Exception):
+    """The site tells no more than whether the server is well."""
+
+
+def run(place: tuple[str, int], timeout: float, token: str | None = None) -> tuple[Exit, str]:
     """
     Send the signal, and wait for the outcome.
 
     @param place: the host and the port of the operators' site.
+    @param token: C{admin.token}, if it has one.
     @param timeout: seconds for all of it.
     @return: C{DONE} if the new configuration is in force; and a sentence that
         says so, or why not.
@@ -35,7 +40,7 @@ def run(place: tuple[str, int], timeout: float) -> tuple[Exit, str]:
     shown = f"{place[0]}:{place[1]}"
     ends = time.monotonic() + timeout
     try:
-        before = _ask(place, timeout)
+        before = _ask(place, timeout, token)
         pid = _pid(before)
         if pid is None:
             return Exit.REFUSED, (
@@ -43,7 +48,12 @@ def run(place: tuple[str, int], timeout: float) -> tuple[Exit, str]:
                 "machine, or in its container"
             )
         os.kill(pid, signal.SIGHUP)
-        told = _wait(lambda: _ask(place, max(_PAUSE, ends - time.monotonic())), before, ends)
+        told = _wait(lambda: _ask(place, max(_PAUSE, ends - time.monotonic()), token), before, ends)
+    except _Stranger:
+        return Exit.REFUSED, (
+            f"the site at {shown} wants to know who asks; give it what admin.token of the server "
+            "names: --token file:PATH, or --token env:NAME"
+        )
     except (TimeoutError, PermissionError, ProcessLookupError) as failed:
         return _failed(failed, shown, timeout)
     except OSError as failed:
@@ -53,8 +63,10 @@ def run(place: tuple[str, int], timeout: float) -> tuple[Exit, str]:
     return _outcome(told)
 
 
-def _ask(place: tuple[str, int], timeout: float) -> dict[str, Any]:
-    answer = json.loads(fetch(place, "/health/ready", timeout)[1])
+def _ask(place: tuple[str, int], timeout: float, token: str | None) -> dict[str, Any]:
+    answer = json.loads(fetch(place, "/health/ready", timeout, token)[1])
+    if isinstance(answer, dict) and answer.keys() == {"ready"}:
+        raise _Stranger
     return {
         "pid": int(answer["pid"]),
         **answer["reload"],

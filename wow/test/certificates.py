@@ -43,6 +43,7 @@ def issue(
     begins: datetime | None = None,
     ends: datetime | None = None,
     issuer: Issued | None = None,
+    purpose: x509.ObjectIdentifier | None = None,
 ) -> Issued:
     """
     Make a key, and a certificate for it.
@@ -50,11 +51,12 @@ def issue(
     @param begins: by default, yesterday.
     @param ends: by default, tomorrow.
     @param issuer: by default, it vouches for itself.
+    @param purpose: by default, it is good for all.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
     now = datetime.now(UTC)
-    certificate = (
+    builder = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(issuer.certificate.subject if issuer else name)
@@ -64,6 +66,7 @@ def issue(
         .not_valid_after(ends or now + DAY)
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=False)
-        .sign(issuer.key if issuer else key, hashes.SHA256())
     )
-    return Issued(key, certificate)
+    if purpose is not None:
+        builder = builder.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+    return Issued(key, builder.sign(issuer.key if issuer else key, hashes.SHA256()))

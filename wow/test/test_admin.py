@@ -1,21 +1,48 @@
-"""What an operator sees: metrics and health, over HTTP, rendered without a port."""
+"""What an operator sees: metrics and health, over HTTP, without a port."""
 
 from __future__ import annotations
 
 import json
+from http.client import HTTPResponse
+from io import BytesIO
 from typing import Any
 
+from attrs import frozen
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
-from twisted.web.resource import getChildForRequest
-from twisted.web.server import NOT_DONE_YET
-from twisted.web.test.requesthelper import DummyRequest
+from twisted.web.server import Site
 
+from wow.admin.channel import Channel
 from wow.admin.health import Check, Health
+from wow.admin.lock import Lock
 from wow.admin.site import make_site
+from wow.config import Admin
 from wow.metrics import Metrics
+
+HERE = IPv4Address("TCP", "127.0.0.1", 40000)
+
+
+def parse(answer: bytes) -> tuple[int, str, str]:
+    """The status, the content type and the body of an answer that ends with the connection."""
+    response = HTTPResponse(Said(answer))  # type: ignore[arg-type]
+    response.begin()
+    content_type = response.headers.get("content-type", "")
+    return response.status, content_type, response.read().decode()
+
+
+@frozen
+class Said:
+    """What a peer has said, as a socket gives it."""
+
+    data: bytes
+
+    def makefile(self, _: str) -> BytesIO:
+        return BytesIO(self.data)
 
 
 class Pages(SynchronousTestCase):
@@ -28,15 +55,23 @@ class Pages(SynchronousTestCase):
                 "quotes": Check(lambda: None, lambda: {"lives_from": "collection"}),
             }
         )
-        self.site = make_site(self.metrics.registry, self.health)
+        self.clock = Clock()
+        self.lock = Lock(Admin(), {})
+        self.site = make_site(self.metrics.registry, self.health, self.lock, self.clock)
 
-    def get(self, path: str, method: bytes = b"GET") -> tuple[int, str, str]:
+    def ask(self, site: Site, path: str) -> tuple[Channel, StringTransport]:
+        """Ask for a page as one does on this machine, and hang up at the end."""
+        channel: Any = site.buildProtocol(HERE)
+        channel.callLater = self.clock.callLater
+        transport = StringTransport(HERE)
+        channel.makeConnection(transport)
+        request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        channel.dataReceived(request.encode())
+        return channel, transport
+
+    def get(self, path: str) -> tuple[int, str, str]:
         """The status, the content type and the body of a page."""
-        request = DummyRequest(path.encode().lstrip(b"/").split(b"/"))
-        request.method = method
-        body = getChildForRequest(self.site.resource, request).render(request)
-        content_type = request.responseHeaders.getRawHeaders(b"content-type", [b""])[0]
-        return request.responseCode or 200, content_type.decode(), body.decode()
+        return parse(self.ask(self.site, path)[1].value())
 
     def ready(self) -> tuple[int, dict[str, Any]]:
         status, content_type, body = self.get("/health/ready")
@@ -70,7 +105,7 @@ class Pages(SynchronousTestCase):
         for name in ("process_cpu_seconds_total", "python_gc_objects_collected_total"):
             self.assertIn(name, body)
 
-    def refreshed(self, path: str) -> tuple[DummyRequest, Deferred[None]]:
+    def refreshed(self, path: str) -> tuple[Channel, StringTransport, Deferred[None]]:
         """A page that is brought up to date before it is shown, and when it is."""
         refreshing: Deferred[None] = Deferred()
         asked: list[bool] = []
@@ -79,25 +114,24 @@ class Pages(SynchronousTestCase):
             asked.append(metrics)
             return refreshing
 
-        site = make_site(self.metrics.registry, self.health, refresh)
-        request = DummyRequest(path.encode().lstrip(b"/").split(b"/"))
-        shown = getChildForRequest(site.resource, request).render(request)
-        self.assertEqual((shown, request.written), (NOT_DONE_YET, []))
+        site = make_site(self.metrics.registry, self.health, self.lock, self.clock, refresh)
+        channel, transport = self.ask(site, path)
+        self.assertEqual(transport.value(), b"")
         self.assertEqual(asked, [path == "/metrics"])
-        return request, refreshing
+        return channel, transport, refreshing
 
     def test_shown_when_they_are_up_to_date(self) -> None:
-        for path, text in (("/metrics", b"wow_requests_total"), ("/health/ready", b"true")):
-            request, refreshing = self.refreshed(path)
+        for path, text in (("/metrics", "wow_requests_total"), ("/health/ready", "true")):
+            _, transport, refreshing = self.refreshed(path)
             refreshing.callback(None)
-            self.assertIn(text, b"".join(request.written))
-            self.assertEqual(request.finished, 1)
+            self.assertIn(text, parse(transport.value())[2])
+            self.assertTrue(transport.disconnecting)
 
     def test_whoever_has_gone_meanwhile_is_shown_nothing(self) -> None:
-        request, refreshing = self.refreshed("/metrics")
-        request.processingFailed(Failure(ConnectionDone()))
+        channel, transport, refreshing = self.refreshed("/metrics")
+        channel.connectionLost(Failure(ConnectionDone()))
         refreshing.callback(None)
-        self.assertEqual((request.written, request.finished), ([], 0))
+        self.assertEqual(transport.value(), b"")
 
     def test_start_names_the_pages(self) -> None:
         status, _, body = self.get("/")

@@ -94,6 +94,7 @@ class Bad(Files):
             TlsFiles(gone, self.certificate),
             TlsFiles(self.key, gone),
             TlsFiles(self.key, self.certificate, gone),
+            TlsFiles(self.key, self.certificate, clients=gone),
         ):
             self.refuse(files, str(gone), "No such file")
 
@@ -103,6 +104,8 @@ class Bad(Files):
             self.refuse(TlsFiles(other, self.certificate), f"{other} holds no private key")
             self.refuse(TlsFiles(self.key, other), f"{other} holds no certificate")
             self.refuse(TlsFiles(self.key, self.certificate, other), "holds no certificate")
+            clients = TlsFiles(self.key, self.certificate, clients=other)
+            self.refuse(clients, f"{other} holds no certificate")
         self.refuse(TlsFiles(self.key, self.key), f"{self.key} holds no certificate")
 
     def test_key_with_a_password(self) -> None:

@@ -69,6 +69,12 @@ class AnswerTests(HealthTestCase):
             code, said = self.health(answer("503 Service Unavailable", body))
             self.assertEqual((code, said), (1, "wow: not ready: status 503\n"))
 
+    def test_not_ready_for_reasons_that_strangers_are_not_told(self) -> None:
+        self.assertEqual(
+            self.health(answer("503 Service Unavailable", {"ready": False})),
+            (1, "wow: not ready: why is told to whoever shows admin.token\n"),
+        )
+
     def test_live(self) -> None:
         self.assertEqual(self.health(answer("200 OK", {"live": True}), "--live"), (0, "live\n"))
         self.assertEqual(self.asked, "GET /health/live HTTP/1.1")

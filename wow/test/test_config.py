@@ -21,6 +21,7 @@ from wow.secret import reveal
 from wow.test.certificates import issue
 
 KEY = "A" * 43 + "="
+TOKEN = "0123456789abcdef"
 COLLECTOR = "http://127.0.0.1:4318/v1/traces"
 
 
@@ -228,6 +229,67 @@ class Problems(Configured):
     def test_operators_come_directly(self) -> None:
         self.assertProblem("admin.listen", {"admin": {"listen": "haproxy:unix:/tmp/x"}})
 
+    def test_operators_from_elsewhere_show_who_they_are(self) -> None:
+        with mock.patch.dict(os.environ, {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}):
+            for listen in (
+                "tcp:7778",
+                "tcp6:7778",
+                "tcp:7778:interface=0.0.0.0",
+                "tcp:7778:interface=\\:\\:",
+                "tcp:7778:interface=192.0.2.1",
+                "tcp:7778:interface=localhost.example.org",
+                f"ssl:7778:{self.certificate()}",
+                "systemd:domain=INET:index=0",
+                "systemd:domain=INET:name=admin",
+            ):
+                (problem,) = self.problems({"admin": {"listen": listen}})
+                self.assertTrue(problem.startswith("admin.listen: "), problem)
+                for remedy in ("admin.token", "admin.client_ca", "interface=127.0.0.1"):
+                    self.assertIn(remedy, problem)
+                self.load({"admin": {"listen": listen, "token": TOKEN}})
+
+    def test_operators_of_this_machine_need_not(self) -> None:
+        for listen in (
+            "tcp:7778:interface=127.0.0.1",
+            "tcp:7778:interface=127.7.7.7",
+            "tcp:7778:interface=\\:\\:1",
+            "tcp6:7778:interface=\\:\\:1",
+            "unix:/run/wow.admin",
+            f"ssl:7778:{self.certificate()}:interface=127.0.0.1",
+        ):
+            self.load({"admin": {"listen": listen}})
+
+    def test_token_is_not_to_be_guessed(self) -> None:
+        for token, why in (
+            ("short", "has 5 characters"),
+            ("", "has 0 characters"),
+            ("password password", "`head -c 32 /dev/urandom | base64`"),
+            ("p\N{LATIN SMALL LETTER A WITH DIAERESIS}ssword-password", "letters, digits"),
+        ):
+            for value in (token, "env:TOKEN"):
+                (problem,) = self.problems({"admin": {"token": value}}, TOKEN=token)
+                self.assertTrue(problem.startswith("admin.token: "), problem)
+                self.assertIn("empty" if (value, token) == ("env:TOKEN", "") else why, problem)
+        self.assertProblem("admin.token", {"admin": {"token": "env:UNSET"}})
+
+    def test_token_is_not_shown(self) -> None:
+        for value in (TOKEN, "env:TOKEN"):
+            settings = self.load({"admin": {"token": value}}, TOKEN=TOKEN)
+            self.assertNotIn(TOKEN, config.dump(settings))
+
+    def test_certificates_of_operators(self) -> None:
+        authority = Path(self.mktemp()).absolute()
+        authority.write_bytes(issue().public)
+        admin = {"listen": f"ssl:7778:{self.certificate()}", "client_ca": str(authority)}
+        tls = self.load({"admin": admin}).admin.endpoint.tls
+        assert tls is not None
+        self.assertEqual(tls.clients, authority)
+        plain = {**admin, "listen": "tcp:7778"}
+        (problem,) = self.problems({"admin": plain})
+        self.assertTrue(problem.startswith("admin.client_ca: is for TLS"), problem)
+        authority.write_text("no certificate")
+        self.assertProblem("admin.client_ca", {"admin": admin})
+
     def test_balancers(self) -> None:
         self.assertProblem("proxy.networks.0", {"proxy": {"networks": ["192.0.2.7/24"]}})
         self.assertProblem("proxy.timeout", {"proxy": {"timeout": 0}})
@@ -243,7 +305,7 @@ class Problems(Configured):
             self.assertProblem("listen.0", {"listen": [endpoint]})
             self.assertProblem("admin.listen", {"admin": {"listen": endpoint}})
         good = f"ssl:0:{self.certificate()}"
-        self.load({"listen": [good], "admin": {"listen": good}})
+        self.load({"listen": [good], "admin": {"listen": good, "token": TOKEN}})
 
     def test_endpoints_of_systemd(self) -> None:
         """Whether the socket is handed over is seen by the server that asks for it."""
@@ -420,7 +482,7 @@ class Secrets(Configured):
     source = (
         ("type", "http"),
         ("name", "a"),
-        ("url", "https://user:url-password@x/?key=token"),
+        ("url", "https://user:url-password@x/?key=t0ken"),
         ("text", "t"),
         ("author", "a"),
     )
@@ -429,6 +491,7 @@ class Secrets(Configured):
         directory = Path(self.mktemp())
         directory.mkdir()
         (directory / "api").write_text("from a credential\n")
+        (directory / "api").chmod(0o600)
         environ = {"API": "from the environment", "CREDENTIALS_DIRECTORY": str(directory)}
         for value, secret in (
             ("plain: value", "plain: value"),
@@ -443,6 +506,22 @@ class Secrets(Configured):
             missing = self.assertRaises(ValueError, reveal, value, {})
             self.assertIn(value, str(missing))
 
+    def test_file_that_others_can_read(self) -> None:
+        """As it is with key files; nothing of it is shown."""
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        for content, mode, why in (
+            (b"hunter22", 0o644, "chmod 600"),
+            (b"hunter\xff", 0o600, "text"),
+        ):
+            (directory / "api").write_bytes(content)
+            (directory / "api").chmod(mode)
+            environ = {"CREDENTIALS_DIRECTORY": str(directory)}
+            for value in (f"file:{directory / 'api'}", "credential:api"):
+                refused = str(self.assertRaises(ValueError, reveal, value, environ))
+                self.assertIn(why, refused)
+                self.assertNotIn("hunter", refused)
+
     def test_of_more_than_one_line(self) -> None:
         for secret in ("", "a\r\nX-Header: b"):
             self.assertRaises(ValueError, reveal, "env:A", {"A": secret})
@@ -453,13 +532,13 @@ class Secrets(Configured):
             {"quotes": {"sources": [{**dict(self.source), "headers": headers}]}}, API="api-secret"
         )
         shown = config.dump(settings)
-        for secret in ("plain-secret", "api-secret", "url-password", "token"):
+        for secret in ("plain-secret", "api-secret", "url-password", "t0ken"):
             self.assertNotIn(secret, shown)
         self.assertIn("env:API", shown)
         (source,) = settings.quotes.enabled
         assert isinstance(source, Http)
         self.assertEqual(source.headers["X-A"], "plain-secret")
-        self.assertIn("token", str(source.url))
+        self.assertIn("t0ken", str(source.url))
 
     def test_password_of_the_spent_store(self) -> None:
         for password, shown in (("s3cret", "********"), ("env:PASSWORD", "env:PASSWORD")):
@@ -469,10 +548,10 @@ class Secrets(Configured):
 
     def test_masked_for_the_collector_too(self) -> None:
         headers = {"X-A": "plain-secret", "X-B": "env:KEY"}
-        endpoint = "https://user:hunter2@x/v1/traces?key=token"
+        endpoint = "https://user:hunter2@x/v1/traces?key=t0ken"
         settings = self.load({"tracing": {"endpoint": endpoint, "headers": headers}}, KEY="secret")
         shown = config.dump(settings)
-        for secret in ("plain-secret", "hunter2", "token"):
+        for secret in ("plain-secret", "hunter2", "t0ken"):
             self.assertNotIn(secret, shown)
         self.assertIn("env:KEY", shown)
         self.assertIn("/v1/traces", shown)

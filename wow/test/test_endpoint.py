@@ -10,7 +10,7 @@ from twisted.internet.endpoints import quoteStringArgument, serverFromString
 from twisted.internet.testing import MemoryReactor
 from twisted.trial.unittest import SynchronousTestCase
 
-from wow.endpoint import Endpoint, NotHandedOver, TlsFiles, check, listener, parse
+from wow.endpoint import Endpoint, NotHandedOver, TlsFiles, check, is_local, listener, parse
 
 PEM = Path("server.pem")
 
@@ -140,3 +140,29 @@ class Refused(SynchronousTestCase):
                 self.assertEqual(check(candidate).text, candidate)
             except ValueError:
                 continue
+
+
+class Local(SynchronousTestCase):
+    """Whether an endpoint can be reached from elsewhere; who cannot say it can."""
+
+    def test_is(self) -> None:
+        for text in (
+            "tcp:7778:interface=127.0.0.1",
+            "tcp:7778:127.255.0.1",
+            "tcp6:7778:interface=\\:\\:1",
+            "unix:/run/wow",
+            "ssl:7778:interface=127.0.0.1",
+        ):
+            self.assertTrue(is_local(parse(text)), text)
+
+    def test_is_not(self) -> None:
+        for text in (
+            "tcp:7778",
+            "tcp:7778:interface=0.0.0.0",
+            "tcp:7778:interface=128.0.0.1",
+            "tcp:7778:interface=name.example.org",
+            "tcp6:7778",
+            "ssl:7778",
+            "systemd:domain=INET:index=0",
+        ):
+            self.assertFalse(is_local(parse(text)), text)

@@ -28,7 +28,7 @@ class Fingerprints(SynchronousTestCase):
         self.assertEqual(len({self.of(), *map(self.of, changes)}), 4)
 
     def test_is_blind_to_what_is_a_machines_own(self) -> None:
-        own = "listen: ['tcp:7']\nadmin: {listen: 'tcp:8'}\nlog: {level: debug}"
+        own = "listen: ['tcp:7']\nadmin: {listen: 'unix:/8'}\nlog: {level: debug}"
         self.assertEqual(self.of(own), self.of())
 
     def test_is_not_made_of_secrets(self) -> None:

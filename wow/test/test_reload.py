@@ -17,7 +17,7 @@ from wow.config import ConfigError, Settings, load
 from wow.logs import make_logger
 from wow.outcomes import Outcomes
 from wow.pow.keys import BadKey
-from wow.reload import LIVE, Reload, flat
+from wow.reload import LIVE, Reload, flat, together
 
 
 def settings(**limits: str) -> Settings:
@@ -156,3 +156,20 @@ class Reloading(SynchronousTestCase):
         self.assertEqual(refused["level"], "error")
         self.assertEqual(refused["reason"], "limits.idle: is missing; x: unknown key")
         self.assertEqual(self.in_force, [])
+
+
+class Together(SynchronousTestCase):
+    def test_all_or_none(self) -> None:
+        done: list[str] = []
+
+        def prepare(name: str) -> Callable[[Settings], Callable[[], None]]:
+            return lambda _: lambda: done.append(name)
+
+        def refuse(_: Settings) -> Callable[[], None]:
+            raise ConfigError(["admin.token: is missing"])
+
+        self.assertRaises(ConfigError, together(prepare("a"), refuse), settings())
+        put_in_force = together(prepare("a"), prepare("b"))(settings())
+        self.assertEqual(done, [])
+        put_in_force()
+        self.assertEqual(done, ["a", "b"])

@@ -124,7 +124,7 @@ class Reloading(SynchronousTestCase):
         fixed = {
             "WOW_LISTEN": '["tcp:7779"]',
             "WOW_WORKERS": "3",
-            "WOW_ADMIN__LISTEN": "tcp:7780",
+            "WOW_ADMIN__LISTEN": "tcp:7780:interface=127.0.0.1",
             "WOW_LOG__FORMAT": "json",
         }
         events = self.reloaded(**fixed, WOW_LOG__LEVEL="debug")

@@ -20,12 +20,12 @@ from prometheus_client import (
 from structlog.typing import FilteringBoundLogger
 from twisted.application.service import Service
 
+from wow.admin.lock import Lock
 from wow.admin.site import make_site
 from wow.assembly.keys import KeyFinder
 from wow.config import Settings
 from wow.descriptors import raise_limit
 from wow.doors import DoorsToOpen, Opener
-from wow.endpoint import parse
 from wow.identity import Identities
 from wow.layers import Layers
 from wow.leave import Leave, LeavingHealth
@@ -35,6 +35,7 @@ from wow.metrics import make_certificate_expiry
 from wow.notify import Notices
 from wow.outcomes import Outcomes, ReloadingHealth
 from wow.proxy.layer import ProxyLayer
+from wow.reload import together
 from wow.workers.aggregate import Aggregate, read
 from wow.workers.control import Terms
 from wow.workers.overview import Overview
@@ -98,16 +99,18 @@ def build_parent(
     )
     _show(registry, supervisor)
     layers = _build_layers(registry, reactor, log)
+    lock = Lock(settings.admin, environ)
 
-    def prepare(settings: Settings) -> Callable[[], None]:
-        return layers.prepare({_ADMIN: parse(settings.admin.listen)}, ())
+    def prepare_layers(settings: Settings) -> Callable[[], None]:
+        return layers.prepare({_ADMIN: settings.admin.endpoint}, ())
 
+    prepare = together(prepare_layers, lock.prepare)
     reload = WorkersReload(terms, load, keys.find, prepare, supervisor, outcomes, log)
     overview = Overview(supervisor)
     leave = Leave(reactor, limits.leave, log)
     health = ReloadingHealth(LeavingHealth(overview, leave), outcomes)
-    site = make_site(aggregate, health, overview.refresh)
-    admin = parse(settings.admin.listen)
+    site = make_site(aggregate, health, lock, reactor, overview.refresh)
+    admin = settings.admin.endpoint
     notices = Notices(environ, reactor, log)
     return [
         Signals(reactor, notices.around(reload), rotate),
