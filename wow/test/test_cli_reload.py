@@ -30,8 +30,10 @@ class ReloadTests(CommandTestCase):
         """What comes of it when these are the pages that are told, one after the other."""
         bodies = iter([(503, json.dumps(page).encode()) for page in pages])
 
-        def fetch(place: tuple[str, int], path: str, timeout: float) -> tuple[int, bytes]:
-            self.asked = (place, path)
+        def fetch(
+            place: tuple[str, int], path: str, timeout: float, token: str | None
+        ) -> tuple[int, bytes]:
+            self.asked, self.token = (place, path), token
             return next(bodies)
 
         with (
@@ -51,6 +53,16 @@ class ReloadTests(CommandTestCase):
         self.assertEqual(came, (0, "reloaded\n"))
         self.assertEqual(self.killed, [(4711, signal.SIGHUP)])
         self.assertEqual(self.asked, (("127.0.0.1", 7778), "/health/ready"))
+
+    def test_site_that_wants_to_know_who_asks(self) -> None:
+        code, said = self.reload({"ready": True})
+        self.assertEqual((code, self.killed, self.token), (1, [], None))
+        self.assertIn("--token file:PATH", said)
+
+    def test_token(self) -> None:
+        self.patch(os, "environ", os.environ | {"OPERATORS": "a-token-of-operators"})
+        self.reload(self.page(), self.page(**ACCEPTED), words=("--token", "env:OPERATORS"))
+        self.assertEqual(self.token, "a-token-of-operators")
 
     def test_what_needs_a_restart(self) -> None:
         told = ACCEPTED | {"restart_needed": ["listen", "pow.ttl"]}
