@@ -18,7 +18,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from tests.running import PATIENCE, Running, Server
+from tests.running import PATIENCE, Running, Server, wait_until
 from wow.test.certificates import issue
 
 ROOT = Path(__file__).parent.parent
@@ -161,7 +161,8 @@ class Names(Running):
         path.write_bytes(issued.private + issued.public)
         path.chmod(0o600)
         listen = [f"ssl:0:interface=127.0.0.1:privateKey={path}", "tcp:0:interface=127.0.0.1"]
-        server = self.start(None, WOW_LISTEN=json.dumps(listen))
+        # Whose metrics are those of one process, and the parent's.
+        server = self.start(None, WOW_LISTEN=json.dumps(listen), WOW_WORKERS="2")
         with server.connect() as client:
             self.assertEqual(client.quote()["type"], "quote")
         return server
@@ -198,7 +199,8 @@ class Commands(Running):
     """Every command of the runbook on alerts, as it stands there but for ports and paths."""
 
     def test_work(self) -> None:
-        server = self.start()
+        server = self.start(WOW_WORKERS="2")
+        wait_until(lambda: server.page("/health/ready")[0] == 200)
         configuration = ROOT / "etc" / "wow.yaml"
         wow = Path(sys.executable).parent / "wow"
         for command in dict.fromkeys(commands(RUNBOOK[RUNBOOK.index("\n## Alerts\n") :])):

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -83,13 +84,15 @@ class OneProcess(Reloading):
     def test_keys(self) -> None:
         with self.server.connect() as client:
             solution = client.solution()
-        new = keys.generate()
+        new = keys.generate(datetime(2026, 1, 31, tzinfo=UTC))
         old = keys.read(self.key_path).signing
         self.key_path.write_text(f"{keys.encode(new)}\n{keys.encode(old)}\n")
         self.reload()
         ids = [key.id.hex() for key in (new, old)]
         self.assertEqual(self.server.metric(f'wow_keys{{id="{ids[0]}",role="signs"}}'), 1)
         self.assertEqual(self.server.metric(f'wow_keys{{id="{ids[1]}",role="verifies"}}'), 1)
+        created = self.server.metric(f'wow_key_created_timestamp_seconds{{id="{ids[0]}"}}')
+        self.assertEqual(created, datetime(2026, 1, 31, tzinfo=UTC).timestamp())
         self.assertNotIn(f'"{ids[1]}",role="signs"', self.server.page("/metrics")[1])
         with self.server.connect() as client:
             self.assertEqual(client.say(solution)["type"], "quote")

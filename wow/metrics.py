@@ -291,6 +291,13 @@ class Metrics:
             over="max",
         )
 
+        self.key_created = self._gauge(
+            "key_created_timestamp_seconds",
+            "When the key that signs was made, by its id, where that is noted with it.",
+            "id",
+            over="max",
+        )
+
     def _quotes(self) -> None:
         taken = self._counter(
             "quotes_taken", "Quotes taken from the pool for a solution, by source.", "source"

@@ -62,6 +62,7 @@ def _specimen() -> CollectorRegistry:
     metrics.quotes_taken("collection")
     for role in ("signs", "verifies"):
         metrics.keys.labels(role, role)
+    metrics.key_created.labels("")
     for outcome in ("ok", "failed"):
         metrics.quote_fetches.labels("collection", outcome)
     source = SourceStatus("collection", State.CLOSED, None)

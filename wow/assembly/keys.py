@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 from structlog.typing import FilteringBoundLogger
 
@@ -30,7 +31,7 @@ class KeyFinder:
             self._log.info("keys", ids=" ".join(found.ids()))
             return found
         if self._random is None:
-            self._random = KeyRing([keys.generate()])
+            self._random = KeyRing([keys.generate(datetime.now(UTC))])
             self._log.warning(
                 "random_key",
                 meaning="no keys were given, so challenges are good only for this process: a "

@@ -250,6 +250,9 @@ def _show_keys(ring: KeyRing, metrics: Metrics) -> None:
     signing = ring.signing.id.hex()
     for key_id in ring.ids():
         metrics.keys.labels(key_id, "signs" if key_id == signing else "verifies").set(1)
+    metrics.key_created.clear()
+    if (created := ring.signing.created) is not None:
+        metrics.key_created.labels(signing).set(created.timestamp())
 
 
 def _build_proof_of_work(
