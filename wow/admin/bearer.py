@@ -1,8 +1,12 @@
-"""Bearer tokens: what one is, and how a request shows it (RFC 6750)."""
+"""
+Bearer tokens: what one is, and how a request shows it (RFC 6750). Browsers show
+none, but ask for a password and show that (RFC 7617): the token will do.
+"""
 
 from __future__ import annotations
 
 import re
+from base64 import b64decode
 from collections.abc import Sequence
 
 SHORTEST = 16
@@ -10,6 +14,7 @@ SHORTEST = 16
 
 _FORM = r"[A-Za-z0-9._~+/-]+=*"
 _SHOWN = re.compile(rb"bearer +(" + _FORM.encode() + rb")", re.IGNORECASE)
+_TYPED = re.compile(rb"basic +([A-Za-z0-9+/]+=*)", re.IGNORECASE)
 
 
 def check(token: str) -> None:
@@ -40,4 +45,13 @@ def shown(headers: Sequence[bytes]) -> bytes | None:
     if len(headers) != 1:
         return None
     found = _SHOWN.fullmatch(headers[0])
-    return found and found[1]
+    return found[1] if found else _typed(headers[0])
+
+
+def _typed(header: bytes) -> bytes | None:
+    found = _TYPED.fullmatch(header)
+    try:
+        _, colon, password = b64decode(found[1] if found else b"").partition(b":")
+    except ValueError:
+        return None
+    return password if colon else None

@@ -29,18 +29,19 @@ class Refusal:
 
     @ivar status: of HTTP.
     @ivar text: says what to do.
-    @ivar scheme: by which to show who one is, if there is one in HTTP.
+    @ivar schemes: by which to show who one is, if there are such in HTTP.
     """
 
     status: int
     text: str
-    scheme: str | None = None
+    schemes: tuple[str, ...] = ()
 
 
 _NO_TOKEN = Refusal(
     UNAUTHORIZED,
-    "This page is for whoever shows admin.token, in a header: Authorization: Bearer TOKEN\n",
-    'Bearer realm="operators of wow"',
+    "This page is for whoever shows admin.token, in a header: Authorization: Bearer TOKEN; or, in "
+    "a browser, as the password, with any name.\n",
+    ('Bearer realm="operators of wow"', 'Basic realm="operators of wow", charset="UTF-8"'),
 )
 _NO_CERTIFICATE = Refusal(
     FORBIDDEN, "This page is for whoever has a certificate of one of the authorities of wow.\n"

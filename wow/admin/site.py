@@ -1,12 +1,14 @@
 """
-The operators' site: C{/metrics}, C{/health/live}, C{/health/ready}. All of it is
+The operators' site: the status page, C{/metrics}, C{/health/live}, C{/health/ready}. All of it is
 for operators, but that anybody may ask whether the server is well.
 """
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterable
+from importlib.resources import files
 from typing import Any, Protocol, cast
 
 from prometheus_client import CollectorRegistry
@@ -19,6 +21,7 @@ from twisted.web.iweb import IRequest
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
+from wow.admin import status
 from wow.admin.channel import STRANGERS, WITHIN, Channel
 from wow.admin.lock import Lock, Refusal
 from wow.proxy.waiting import WaitingRoom
@@ -41,7 +44,7 @@ class Reported(Protocol):
         """Whether the server is ready, and what else is known, fit for JSON."""
 
 
-_PAGES = b"This is the operators' site of wow: /metrics, /health/live, /health/ready\n"
+_PAGES = b"This is the operators' site of wow: /, /metrics, /health/live, /health/ready\n"
 
 
 class _Page(Resource):
@@ -52,18 +55,8 @@ class _Page(Resource):
     def _write(self, request: IRequest, body: bytes) -> bytes:
         request.setHeader(b"content-type", self._content_type.encode("ascii"))
         request.setHeader(b"cache-control", b"no-store")
+        request.setHeader(b"x-content-type-options", b"nosniff")
         return body
-
-
-class _Start(_Page):
-    def __init__(self) -> None:
-        super().__init__("text/plain; charset=utf-8")
-
-    def getChild(self, path: bytes, request: Request) -> Resource:
-        return self if path == b"" else _Missing()
-
-    def render_GET(self, request: Request) -> bytes:
-        return self._write(request, _PAGES)
 
 
 class _Missing(_Page):
@@ -121,6 +114,35 @@ class _Metrics(_Current):
         return self._write(request, generate_latest(cast(CollectorRegistry, self._registry)))
 
 
+class _Start(_Current):
+    _metrics = True
+
+    def __init__(
+        self, registry: Collected, health: Reported, refresh: Refresh, now: Callable[[], float]
+    ) -> None:
+        super().__init__("text/html; charset=utf-8", refresh)
+        self._registry = registry
+        self._health = health
+        self._now = now
+
+    def getChild(self, path: bytes, request: Request) -> Resource:
+        return self if path == b"" else _Missing()
+
+    def _show(self, request: Request) -> bytes:
+        _, report = self._health.report()
+        request.setHeader(b"content-security-policy", status.POLICY.encode())
+        return self._write(request, status.render(self._registry.collect(), report, self._now()))
+
+
+class _File(_Leaf):
+    def __init__(self, name: str, content_type: str) -> None:
+        super().__init__(content_type)
+        self._content = files("wow.admin").joinpath("pages", name).read_bytes()
+
+    def render_GET(self, request: Request) -> bytes:
+        return self._write(request, self._content)
+
+
 class _Live(_Leaf):
     def __init__(self) -> None:
         super().__init__("application/json")
@@ -155,8 +177,8 @@ class _Refused(_Page):
 
     def render(self, request: Request) -> bytes:
         request.setResponseCode(self._refusal.status)
-        if self._refusal.scheme is not None:
-            request.setHeader(b"www-authenticate", self._refusal.scheme.encode())
+        for scheme in self._refusal.schemes:
+            request.responseHeaders.addRawHeader(b"www-authenticate", scheme.encode())
         return self._write(request, self._refusal.text.encode())
 
 
@@ -196,13 +218,17 @@ def make_site(
     lock: Lock,
     clock: IReactorTime,
     refresh: Refresh = lambda metrics: None,
+    now: Callable[[], float] = time.time,
 ) -> Site:
     """
     The site that serves these metrics and this health.
 
     @param refresh: may give a Deferred that fires when all is up to date.
+    @param now: seconds since the epoch.
     """
-    start = _Start()
+    start = _Start(registry, health, refresh, now)
+    start.putChild(b"status.css", _File("status.css", "text/css; charset=utf-8"))
+    start.putChild(b"status.js", _File("status.js", "text/javascript; charset=utf-8"))
     start.putChild(b"metrics", _Metrics(registry, refresh))
     pages = _Missing()
     pages.putChild(b"live", _Live())

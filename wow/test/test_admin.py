@@ -134,9 +134,15 @@ class Pages(SynchronousTestCase):
         self.assertEqual(transport.value(), b"")
 
     def test_start_names_the_pages(self) -> None:
-        status, _, body = self.get("/")
-        self.assertEqual(status, 200)
+        status, content_type, body = self.get("/")
+        self.assertEqual((status, content_type), (200, "text/html; charset=utf-8"))
         self.assertIn("/metrics", body)
+
+    def test_what_the_start_is_made_of(self) -> None:
+        for path, kind in (("/status.css", "text/css"), ("/status.js", "text/javascript")):
+            status, content_type, body = self.get(path)
+            self.assertEqual((status, content_type), (200, f"{kind}; charset=utf-8"))
+            self.assertTrue(body)
 
     def test_no_other_page(self) -> None:
         for path in ("/x", "/health", "/health/x", "/metrics/x", "/health/live/x", "/metrics/"):

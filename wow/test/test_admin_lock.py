@@ -100,6 +100,7 @@ class Token(LockTestCase):
     def test_says_how_to_show_it(self) -> None:
         said = self.ask("/metrics")
         self.assertIn(b'WWW-Authenticate: Bearer realm="operators of wow"', said)
+        self.assertIn(b'WWW-Authenticate: Basic realm="operators of wow", charset="UTF-8"', said)
         self.assertIn("admin.token", parse(said)[2])
 
     def test_any_other_does_not(self) -> None:
