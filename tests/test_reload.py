@@ -163,6 +163,24 @@ class ForOperators(Reloading):
         self.assertEqual(said.count("a-token-of-operators"), 0)
 
 
+class OneProcessAndOneChallengeAtOnce(Reloading):
+    more: ClassVar[dict[str, str]] = {"WOW_LIMITS__CHALLENGE_BURST": "1"}
+
+    def test_who_is_there_already_is_held_to_a_new_limit(self) -> None:
+        self.configure(limits={"challenge_rate": 100_000})
+        self.reload()
+        with self.server.connect() as client:
+            for _ in range(3):
+                client.challenge()
+            self.configure(limits={"challenge_rate": 0.001})
+            self.reload()
+            client.send(*[{"type": "request"}] * 2)
+            client.hear()
+            answer = client.hear()
+            assert answer is not None
+            self.assertEqual(answer["code"], "rate_limited")
+
+
 class Workers(Reloading):
     workers = "2"
 

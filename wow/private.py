@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import resource
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -94,3 +95,13 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def forbid_core_dumps() -> None:
+    """
+    Have the kernel keep no image of this process, nor of those that it starts,
+    when it ends by a fault: all secrets are in it.
+    """
+    # At 1, no core is handed to a program either (core(5)); at 0, one is.
+    most = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    resource.setrlimit(resource.RLIMIT_CORE, (most if most == 0 else 1, most))

@@ -32,6 +32,7 @@ from wow.lifecycle import CannotStart, Listener, Ordered, SecondSignal, Signals
 from wow.logs import LogFile, make_logger, set_level
 from wow.notify import Notices
 from wow.outcomes import Outcomes, ReloadingHealth
+from wow.private import forbid_core_dumps
 from wow.reload import Reload, together
 from wow.workers.cores import cores
 
@@ -73,6 +74,7 @@ def makeService(options: Options) -> IService:
 
     # Deadlines follow the time that passes, not a wall clock that may be set.
     reactor.seconds = time.monotonic  # type: ignore[method-assign]
+    forbid_core_dumps()
     settings: Settings = options["settings"]
     stream = _log_stream(cast(Mapping[str, Any], options.parent))
     file = LogFile(stream)

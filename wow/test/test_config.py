@@ -490,6 +490,7 @@ class Secrets(Configured):
     def test_found_where_they_are(self) -> None:
         directory = Path(self.mktemp())
         directory.mkdir()
+        (directory / "api").touch(0o600)
         (directory / "api").write_text("from a credential\n")
         (directory / "api").chmod(0o600)
         environ = {"API": "from the environment", "CREDENTIALS_DIRECTORY": str(directory)}

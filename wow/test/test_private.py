@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import stat
 import threading
 from pathlib import Path
@@ -10,7 +11,7 @@ from unittest.mock import patch
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from wow.private import locked, read_private, replace_private
+from wow.private import forbid_core_dumps, locked, read_private, replace_private
 
 
 class Private(SynchronousTestCase):
@@ -124,3 +125,24 @@ class Replacing(SynchronousTestCase):
             order.append("first")
         thread.join()
         self.assertEqual(order, ["first", "other"])
+
+
+class Cores(SynchronousTestCase):
+    def limit(self, before: tuple[int, int]) -> tuple[int, int]:
+        """What the limit becomes."""
+        with (
+            patch("resource.getrlimit", return_value=before),
+            patch("resource.setrlimit") as setrlimit,
+        ):
+            forbid_core_dumps()
+        setrlimit.assert_called_once()
+        number, limits = setrlimit.call_args.args
+        self.assertEqual(number, resource.RLIMIT_CORE)
+        return (int(limits[0]), int(limits[1]))
+
+    def test_none_is_kept_nor_handed_to_a_program(self) -> None:
+        for before in ((0, -1), (-1, -1), (0, 4096)):
+            self.assertEqual(self.limit(before), (1, before[1]))
+
+    def test_limit_that_cannot_be_raised(self) -> None:
+        self.assertEqual(self.limit((0, 0)), (0, 0))
