@@ -22,6 +22,7 @@ from twisted.python import usage
 from twisted.python.logfile import LogFile as RotatedFile
 
 from wow import __version__, config
+from wow.admin.debug import Debug
 from wow.admin.lock import Lock
 from wow.admin.site import make_site
 from wow.assembly.keys import KeyFinder
@@ -146,7 +147,8 @@ def _build_alone(
     lock = Lock(settings.admin, environ)
     outcomes = Outcomes(server.metrics.registry, time.time)
     health = ReloadingHealth(LeavingHealth(server.health, leave), outcomes)
-    site = make_site(server.metrics.registry, health, lock, reactor)
+    debug = Debug(server.debugger.answer, 0, lambda number, query: None)
+    site = make_site(server.metrics.registry, health, lock, reactor, debug)
     admin = settings.admin.endpoint
     doors = DoorsToOpen(Opener(reactor, 1, settings.limits.backlog), settings.endpoints, log)
     notices = Notices(environ, reactor, log)

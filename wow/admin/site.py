@@ -1,6 +1,6 @@
 """
-The operators' site: the status page, C{/metrics}, C{/health/live}, C{/health/ready}. All of it is
-for operators, but that anybody may ask whether the server is well.
+The operators' site: the status page, C{/metrics}, C{/health/live}, C{/health/ready}, C{/debug/}.
+All of it is for operators, but that anybody may ask whether the server is well.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Reported(Protocol):
         """Whether the server is ready, and what else is known, fit for JSON."""
 
 
-_PAGES = b"This is the operators' site of wow: /, /metrics, /health/live, /health/ready\n"
+_PAGES = b"This is the operators' site of wow: /, /metrics, /health/live, /health/ready, /debug/\n"
 
 
 class _Page(Resource):
@@ -217,12 +217,14 @@ def make_site(
     health: Reported,
     lock: Lock,
     clock: IReactorTime,
+    debug: Resource,
     refresh: Refresh = lambda metrics: None,
     now: Callable[[], float] = time.time,
 ) -> Site:
     """
     The site that serves these metrics and this health.
 
+    @param debug: the pages below C{/debug/}.
     @param refresh: may give a Deferred that fires when all is up to date.
     @param now: seconds since the epoch.
     """
@@ -234,4 +236,5 @@ def make_site(
     pages.putChild(b"live", _Live())
     pages.putChild(b"ready", _Ready(health, refresh, lock))
     start.putChild(b"health", pages)
+    start.putChild(b"debug", debug)
     return _GuardedSite(start, lock, clock)

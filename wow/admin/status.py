@@ -233,7 +233,7 @@ def render(metrics: Iterable[Metric], health: Mapping[str, Any], now: float) -> 
                 tags.p(
                     *(
                         part
-                        for path in ("/metrics", "/health/ready", "/health/live")
+                        for path in ("/metrics", "/health/ready", "/health/live", "/debug/")
                         for part in (tags.a(path, href=path), " ")
                     )
                 ),

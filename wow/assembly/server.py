@@ -25,6 +25,7 @@ from wow.assembly.gate import (
 from wow.assembly.layers import build_layers, prepare_layers
 from wow.assembly.quotes import build_quotes
 from wow.config import Settings
+from wow.debug.debugger import Debugger
 from wow.endpoint import Endpoint
 from wow.entrance import Entrance
 from wow.fingerprint import fingerprint
@@ -63,6 +64,7 @@ class Server:
     layers: Layers
     drain: Drain
     sieve: Sieve
+    debugger: Debugger
     _gate: Gate
     _pricing: Pricing
     _repricing: Repricing
@@ -181,6 +183,7 @@ def build(
         layers,
         drain,
         sieve,
+        Debugger(reactor, gate.seats, log),
         gate,
         pricing,
         repricing,

@@ -15,6 +15,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.resource import Resource
 from twisted.web.server import Site
 
 from wow.admin.channel import Channel
@@ -57,7 +58,7 @@ class Pages(SynchronousTestCase):
         )
         self.clock = Clock()
         self.lock = Lock(Admin(), {})
-        self.site = make_site(self.metrics.registry, self.health, self.lock, self.clock)
+        self.site = make_site(self.metrics.registry, self.health, self.lock, self.clock, Resource())
 
     def ask(self, site: Site, path: str) -> tuple[Channel, StringTransport]:
         """Ask for a page as one does on this machine, and hang up at the end."""
@@ -114,7 +115,9 @@ class Pages(SynchronousTestCase):
             asked.append(metrics)
             return refreshing
 
-        site = make_site(self.metrics.registry, self.health, self.lock, self.clock, refresh)
+        site = make_site(
+            self.metrics.registry, self.health, self.lock, self.clock, Resource(), refresh
+        )
         channel, transport = self.ask(site, path)
         self.assertEqual(transport.value(), b"")
         self.assertEqual(asked, [path == "/metrics"])

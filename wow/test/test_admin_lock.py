@@ -12,6 +12,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http_headers import Headers
+from twisted.web.resource import Resource
 
 from wow.admin import bearer
 from wow.admin.channel import STRANGERS, WITHIN, Channel
@@ -61,7 +62,7 @@ class LockTestCase(SynchronousTestCase):
     def use(self, settings: Admin, **environ: str) -> None:
         self.lock = Lock(settings, environ)
         health = Health({"spent": Check(lambda: self.trouble)})
-        self.site = make_site(Metrics().registry, health, self.lock, self.clock)
+        self.site = make_site(Metrics().registry, health, self.lock, self.clock, Resource())
 
     def connect(self) -> tuple[Channel, Transport]:
         channel: Any = self.site.buildProtocol(HERE)
@@ -138,7 +139,7 @@ class Token(LockTestCase):
         environ = {"TOKEN": TOKEN}
         settings = admin(token="env:TOKEN")
         self.lock = Lock(settings, environ)
-        self.site = make_site(Metrics().registry, Health({}), self.lock, self.clock)
+        self.site = make_site(Metrics().registry, Health({}), self.lock, self.clock, Resource())
         environ["TOKEN"] = new = "another-one-that-is-long"
         put_in_force = self.lock.prepare(Settings.model_construct(admin=settings))
         self.assertEqual(self.get("/metrics", f"Authorization: Bearer {TOKEN}")[0], 200)

@@ -13,12 +13,26 @@ from twisted.trial.unittest import SynchronousTestCase
 from wow.assembly.server import Server
 from wow.certificate import BadCertificate
 from wow.config import Settings, load
+from wow.debug.query import Answer, Query, plain
 from wow.doors import Door, Doors, Entrances
 from wow.entrance import Entrance
 from wow.lifecycle import Ordered
 from wow.logs import make_logger
 from wow.metrics import Metrics
-from wow.workers.control import Ask, Drain, Hurry, PutInForce, Ready, Report, Serve, Word, pack
+from wow.workers.control import (
+    Ask,
+    Drain,
+    Hurry,
+    Look,
+    LookAway,
+    PutInForce,
+    Ready,
+    Report,
+    Seen,
+    Serve,
+    Word,
+    pack,
+)
 from wow.workers.duty import Duty
 
 
@@ -35,12 +49,17 @@ class Parts:
     def __init__(self) -> None:
         self.happened: list[str] = []
         self.metrics = Metrics()
-        self.drain = self.health = self
+        self.drain = self.health = self.debugger = self
+        self.looked: list[Deferred[Answer]] = []
         self.in_force: list[Settings] = []
         self.drained: Deferred[None] = Deferred()
 
     def report(self) -> tuple[bool, dict[str, Any]]:
         return False, {"reasons": {"spent": "full"}}
+
+    def answer(self, query: Query) -> Deferred[Answer]:
+        self.looked.append(Deferred())
+        return self.looked[-1]
 
     def prepare(self, settings: Settings) -> Callable[[], None]:
         if self.bad_certificate:
@@ -133,6 +152,38 @@ class Orders(OnDuty):
         self.duty.heed(PutInForce(pack(load(None, {}))))
         self.assertEqual(self.parts.in_force, [])
         self.assertIn("cert.pem cannot be read", self.logged.getvalue())
+
+
+class Looking(OnDuty):
+    query = Query("profile")
+
+    def test_tells_what_it_sees(self) -> None:
+        for number in (7, 8):
+            self.duty.heed(Look(number, self.query))
+        self.parts.looked[1].callback(plain("seen"))
+        self.assertEqual(self.said, [Seen(8, plain("seen"))])
+
+    def test_looks_away(self) -> None:
+        self.duty.heed(Look(7, self.query))
+        self.duty.heed(LookAway(7))
+        self.duty.heed(LookAway(7))
+        self.assertEqual(self.said, [])
+        self.assertNotIn("debug_failed", self.logged.getvalue())
+        self.assertTrue(self.parts.looked[0].called)
+
+    def test_looks_away_too_late(self) -> None:
+        self.duty.heed(Look(7, self.query))
+        self.parts.looked[0].callback(plain("seen"))
+        self.duty.heed(LookAway(7))
+        self.assertEqual(self.said, [Seen(7, plain("seen"))])
+
+    def test_cannot_see(self) -> None:
+        self.duty.heed(Look(7, self.query))
+        self.parts.looked[0].errback(ZeroDivisionError())
+        (seen,) = self.said
+        assert isinstance(seen, Seen)
+        self.assertEqual(seen.answer.status, 500)
+        self.assertIn("ZeroDivisionError", self.logged.getvalue())
 
 
 class TheEnd(OnDuty):

@@ -18,14 +18,16 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from wow.config import Settings, load
+from wow.debug.query import Answer, Query, plain
 from wow.logs import make_logger
 from wow.pow.keys import KeyRing, generate
 from wow.workers.control import Terms, unpack
-from wow.workers.process import Ending, Worker
+from wow.workers.process import Ending, Gone, Worker
 from wow.workers.share import share
 from wow.workers.supervisor import Supervisor
 
@@ -89,6 +91,10 @@ class FakeWorker:
 
     def kill(self, cause: str, text: str) -> None:
         self.told.append("kill")
+
+    def look(self, query: Query) -> Deferred[Answer]:
+        self.looked: Deferred[Answer] = Deferred()
+        return self.looked
 
     def put_in_force(self, packed: bytes) -> None:
         self.in_force = unpack(packed)
@@ -184,6 +190,38 @@ class Starting(Supervising):
         self.assertEqual(
             [(event["worker"], event["pid"]) for event in ready], [(1, 4711), (2, 4711)]
         )
+
+
+class Looking(Supervising):
+    query = Query("threads")
+
+    def test_at_one_that_serves(self) -> None:
+        first, second = self.all_ready()
+        looked = self.supervisor.look(2, self.query)
+        assert looked is not None
+        second.looked.callback(plain("seen"))
+        self.assertEqual(self.successResultOf(looked), plain("seen"))
+        self.assertFalse(hasattr(first, "looked"))
+
+    def test_at_nobody(self) -> None:
+        self.assertIsNone(self.supervisor.look(1, self.query))
+        self.all_ready()
+        self.assertIsNone(self.supervisor.look(3, self.query))
+
+    def test_at_one_that_ends(self) -> None:
+        first, _ = self.all_ready()
+        looked = self.supervisor.look(1, self.query)
+        assert looked is not None
+        first.looked.errback(Gone())
+        self.assertEqual(self.successResultOf(looked).status, 502)
+
+    def test_not_any_more(self) -> None:
+        first, _ = self.all_ready()
+        looked = self.supervisor.look(1, self.query)
+        assert looked is not None
+        looked.cancel()
+        self.failureResultOf(looked, CancelledError)
+        self.assertTrue(first.looked.called)
 
 
 class Dying(Supervising):

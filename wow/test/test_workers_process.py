@@ -6,11 +6,13 @@ import io
 import json
 from typing import Any
 
+from twisted.internet.defer import CancelledError
 from twisted.internet.error import ProcessExitedAlready, ProcessTerminated
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from wow.debug.query import Query, plain
 from wow.logs import make_logger
 from wow.workers.control import (
     COMPLAINTS,
@@ -22,11 +24,15 @@ from wow.workers.control import (
     Channel,
     Drain,
     Hurry,
+    Look,
+    LookAway,
     Order,
     PutInForce,
     Ready,
     Report,
+    Seen,
     Serve,
+    Word,
     frame,
 )
 from wow.workers.process import Ending, Gone, Worker
@@ -87,7 +93,7 @@ class Process(SynchronousTestCase):
         Channel(ORDERS, heard.append, self.fail).dataReceived(data.removeprefix(BRIEF))
         return heard
 
-    def says(self, word: Ready | Report) -> None:
+    def says(self, word: Word) -> None:
         self.worker.childDataReceived(TO_PARENT, frame(word))
 
     def become_ready(self) -> None:
@@ -143,6 +149,35 @@ class Asking(Process):
         answer = self.worker.ask(metrics=True)
         self.end()
         self.failureResultOf(answer, Gone)
+
+    def test_who_looks_sees(self) -> None:
+        query = Query("profile", 3, "pprof")
+        first, second = self.worker.look(query), self.worker.look(query)
+        one, two = self.orders()[-2:]
+        assert isinstance(one, Look) and isinstance(two, Look)
+        self.assertEqual((one.query, one.number != two.number), (query, True))
+        self.says(Seen(two.number, plain("\0 \N{SNOWMAN}")))
+        self.assertEqual(self.successResultOf(second), plain("\0 \N{SNOWMAN}"))
+        self.assertNoResult(first)
+        self.end()
+        self.failureResultOf(first, Gone)
+
+    def test_who_looks_away_sees_nothing(self) -> None:
+        looked = self.worker.look(Query("heap"))
+        (look,) = [order for order in self.orders() if isinstance(order, Look)]
+        looked.cancel()
+        self.failureResultOf(looked, CancelledError)
+        self.assertEqual(self.orders(), [LookAway(look.number)])
+        self.says(Seen(look.number, plain("late")))
+        self.end()
+
+    def test_looking_for_long_is_no_silence(self) -> None:
+        self.become_ready()
+        self.worker.look(Query("profile", 60)).addErrback(lambda gone: gone.trap(Gone))
+        for _ in range(60):
+            self.clock.advance(1)
+            self.answer()
+        self.assertEqual(self.transport.signals, [])
 
     def test_last_words_are_heard(self) -> None:
         words = Report(0, False, {}, [])

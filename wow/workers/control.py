@@ -21,6 +21,7 @@ from twisted.protocols.basic import Int32StringReceiver
 from twisted.python.failure import Failure
 
 from wow.config import Settings
+from wow.debug.query import Answer, Query
 from wow.pow.keys import KeyRing
 from wow.workers.aggregate import Family
 
@@ -119,7 +120,28 @@ class Hurry(Struct, frozen=True, tag="hurry"):
     """Finish now."""
 
 
-Order = Serve | PutInForce | Ask | Drain | Hurry
+class Look(Struct, frozen=True, tag="look"):
+    """
+    Have a look at yourself.
+
+    @ivar number: of this look.
+    """
+
+    number: int
+    query: Query
+
+
+class LookAway(Struct, frozen=True, tag="look away"):
+    """
+    Nobody wants to know any more.
+
+    @ivar number: of the look.
+    """
+
+    number: int
+
+
+Order = Serve | PutInForce | Ask | Drain | Hurry | Look | LookAway
 
 
 class Ready(Struct, frozen=True, tag="ready"):
@@ -140,7 +162,18 @@ class Report(Struct, frozen=True, tag="report"):
     metrics: list[Family] | None = None
 
 
-Word = Ready | Report
+class Seen(Struct, frozen=True, tag="seen"):
+    """
+    What a worker has seen of itself.
+
+    @ivar answers: the number of the look.
+    """
+
+    answers: int
+    answer: Answer
+
+
+Word = Ready | Report | Seen
 
 ORDERS: Decoder[Order] = Decoder(Order)
 WORDS: Decoder[Word] = Decoder(Word)

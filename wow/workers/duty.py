@@ -6,15 +6,31 @@ from collections.abc import Callable
 from typing import Any
 
 from structlog.typing import FilteringBoundLogger
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
+from twisted.web.http import INTERNAL_SERVER_ERROR
 
 from wow.assembly.server import Server
 from wow.certificate import BadCertificate
 from wow.config import Settings
+from wow.debug.query import Answer, plain
 from wow.doors import Entrances
 from wow.lifecycle import Ordered
 from wow.workers.aggregate import read
-from wow.workers.control import Ask, Drain, Hurry, Order, PutInForce, Ready, Report, Word, unpack
+from wow.workers.control import (
+    Ask,
+    Drain,
+    Hurry,
+    Look,
+    LookAway,
+    Order,
+    PutInForce,
+    Ready,
+    Report,
+    Seen,
+    Word,
+    unpack,
+)
 
 
 class Duty:
@@ -44,6 +60,7 @@ class Duty:
         self._stop = stop
         self._log = log
         self._ending = self._ended = self._alone = False
+        self._looks: dict[int, Deferred[Any]] = {}
 
     def begin(self) -> None:
         """All is started."""
@@ -60,6 +77,11 @@ class Duty:
             self._finish()
         elif isinstance(order, Hurry):
             self._server.drain.hurry()
+        elif isinstance(order, Look):
+            self._look_at(order)
+        elif isinstance(order, LookAway):
+            if (look := self._looks.pop(order.number, None)) is not None:
+                look.cancel()
         else:
             self._entrances.setServiceParent(self._whole)
 
@@ -70,6 +92,22 @@ class Duty:
             self._log.error("reload_refused", reason=str(error), meaning="nothing has changed")
         else:
             put_in_force()
+
+    def _look_at(self, order: Look) -> None:
+        seen = self._server.debugger.answer(order.query)
+        self._looks[order.number] = seen
+        seen.addErrback(self._seen_nothing)
+        seen.addCallback(self._seen, order.number)
+
+    def _seen_nothing(self, failure: Failure) -> Answer:
+        if not failure.check(CancelledError):
+            self._log.error("debug_failed", reason=failure.getTraceback())
+        return plain("This failed; see the log.\n", INTERNAL_SERVER_ERROR)
+
+    def _seen(self, answer: Answer, number: int) -> None:
+        # Whoever looked away wants to hear nothing.
+        if self._looks.pop(number, None) is not None:
+            self._say(Seen(number, answer))
 
     def orphaned(self, why: str) -> None:
         """There is no parent any more, and so there is to be no worker."""

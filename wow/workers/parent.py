@@ -20,10 +20,12 @@ from prometheus_client import (
 from structlog.typing import FilteringBoundLogger
 from twisted.application.service import Service
 
+from wow.admin.debug import Debug
 from wow.admin.lock import Lock
 from wow.admin.site import make_site
 from wow.assembly.keys import KeyFinder
 from wow.config import Settings
+from wow.debug.debugger import Debugger
 from wow.descriptors import raise_limit
 from wow.doors import DoorsToOpen, Opener
 from wow.identity import Identities
@@ -109,7 +111,8 @@ def build_parent(
     overview = Overview(supervisor)
     leave = Leave(reactor, limits.leave, log)
     health = ReloadingHealth(LeavingHealth(overview, leave), outcomes)
-    site = make_site(aggregate, health, lock, reactor, overview.refresh)
+    debug = Debug(Debugger(reactor, (), log).answer, workers, supervisor.look)
+    site = make_site(aggregate, health, lock, reactor, debug, overview.refresh)
     admin = settings.admin.endpoint
     notices = Notices(environ, reactor, log)
     return [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Literal
+from typing import Any, Literal
 
 from attrs import frozen
 from structlog.typing import FilteringBoundLogger
@@ -15,6 +15,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
+from wow.debug.query import Answer, Query
 from wow.workers.control import (
     COMPLAINTS,
     FROM_PARENT,
@@ -25,10 +26,13 @@ from wow.workers.control import (
     Channel,
     Drain,
     Hurry,
+    Look,
+    LookAway,
     Order,
     PutInForce,
     Ready,
     Report,
+    Seen,
     Serve,
     Word,
     frame,
@@ -112,7 +116,8 @@ class Worker(ProcessProtocol):
         self._ending: Ending | None = None
         self._deadline: IDelayedCall | None = None
         self._asked: dict[int, Deferred[Report]] = {}
-        self._questions = self._missed = 0
+        self._questions = self._missed = self._looks = 0
+        self._looking: dict[int, Deferred[Answer]] = {}
         self._watching = LoopingCall(self._look)
         self._watching.clock = clock
         self._channel = Channel(WORDS, self._heard, self._deaf)
@@ -145,6 +150,23 @@ class Worker(ProcessProtocol):
         self._asked[self._questions] = answer = Deferred[Report]()
         self._tell(Ask(self._questions, metrics))
         return answer
+
+    def look(self, query: Query) -> Deferred[Answer]:
+        """
+        Have it look at itself.
+
+        @return: a Deferred of what it sees. It fails with L{Gone} if the worker
+            ends before. Cancelling it stops what goes on for its sake.
+        """
+        self._looks = number = self._looks + 1
+
+        def look_away(_: object) -> None:
+            del self._looking[number]
+            self._tell(LookAway(number))
+
+        self._looking[number] = seen = Deferred[Answer](look_away)
+        self._tell(Look(number, query))
+        return seen
 
     def drain(self, relieved: bool, within: float) -> None:
         """
@@ -188,6 +210,9 @@ class Worker(ProcessProtocol):
     def _heard(self, word: Word) -> None:
         if isinstance(word, Ready):
             self._is_ready()
+        elif isinstance(word, Seen):
+            if (seen := self._looking.pop(word.answers, None)) is not None:
+                seen.callback(word.answer)
         else:
             self._reported(self, word)
             if (answer := self._asked.pop(word.answers, None)) is not None:
@@ -231,7 +256,8 @@ class Worker(ProcessProtocol):
             lines.end()
         self._hears = False
         ending = self._ending or Ending("died", reason.getErrorMessage())
-        asked, self._asked = self._asked, {}
-        for answer in asked.values():
+        waiting: list[Deferred[Any]] = [*self._asked.values(), *self._looking.values()]
+        self._asked, self._looking = {}, {}
+        for answer in waiting:
             answer.errback(Gone())
         self._ended(self, ending)

@@ -13,11 +13,14 @@ from structlog.typing import FilteringBoundLogger
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+from twisted.web.http import BAD_GATEWAY
 
 from wow.config import Settings
+from wow.debug.query import Answer, Query, plain
 from wow.workers.control import Report, Terms, pack
 from wow.workers.post import Post, Spawn
-from wow.workers.process import Cause, Ending, Worker
+from wow.workers.process import Cause, Ending, Gone, Worker
 from wow.workers.share import share
 
 CAUSES = (*get_args(Cause), "reload")
@@ -129,6 +132,18 @@ class Supervisor(Service):
         """
         return gatherResults([self._ask(post.serving, metrics, within) for post in self._posts])
 
+    def look(self, number: int, query: Query) -> Deferred[Answer] | None:
+        """
+        Have a worker look at itself.
+
+        @param number: the worker's, 1 and up.
+        @return: see L{Worker.look}; None if there is no such worker, or none just now.
+        """
+        if number > len(self._posts):
+            return None
+        worker = self._posts[number - 1].serving
+        return None if worker is None else worker.look(query).addErrback(_explain)
+
     def _ask(self, worker: Worker | None, metrics: bool, within: float) -> Deferred[Any]:
         if worker is None:
             return succeed(None)
@@ -189,3 +204,8 @@ class Supervisor(Service):
         queued, self._queued = self._queued, None
         if queued is not None:
             self.replace(queued)
+
+
+def _explain(failure: Failure) -> Answer:
+    failure.trap(Gone)
+    return plain("The worker ended meanwhile.\n", BAD_GATEWAY)
