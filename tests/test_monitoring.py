@@ -195,20 +195,30 @@ class Names(Running):
         self.assertGreater(checked, 100)
 
 
+def chapter(title: str) -> str:
+    """A chapter of the runbook."""
+    return RUNBOOK.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+
+
 class Commands(Running):
-    """Every command of the runbook on alerts, as it stands there but for ports and paths."""
+    """
+    Every command of the runbook on changes, attacks and alerts, as it stands
+    there but for ports and paths.
+    """
 
     def test_work(self) -> None:
         server = self.start(WOW_WORKERS="2")
         wait_until(lambda: server.page("/health/ready")[0] == 200)
         configuration = ROOT / "etc" / "wow.yaml"
         wow = Path(sys.executable).parent / "wow"
-        for command in dict.fromkeys(commands(RUNBOOK[RUNBOOK.index("\n## Alerts\n") :])):
+        chapters = ("Change the configuration", "Under attack", "Alerts")
+        for command in dict.fromkeys(commands("".join(map(chapter, chapters)))):
             here = (
                 command.replace("127.0.0.1:7778", f"127.0.0.1:{server.admin[1]}")
                 .replace("/etc/wow/wow.yaml", str(configuration))
                 .replace("wow quote", f"{wow} quote tcp:127.0.0.1:{server.address[1]}")
                 .replace("wow config", f"{wow} config")
+                .replace("wow reload", f"{wow} reload 127.0.0.1:{server.admin[1]}")
             )
             ran = subprocess.run(
                 ["bash", "-o", "pipefail", "-c", here],

@@ -6,6 +6,7 @@ another that may be at another stage.
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -26,11 +27,13 @@ Long enough that no honest client is ever late, and short enough to be waited fo
 WITH_WORKERS = (0,)
 """The numbers of servers that have a parent, and workers that are replaced."""
 
-ENOUGH = 20
+ENOUGH = 8
 """Exchanges after which things count as going on."""
 
 
-class Rotation(Running):
+class Replicas(Running):
+    ttl = TTL
+
     def setUp(self) -> None:
         self.folder = Path(self.mktemp()).absolute()
         self.folder.mkdir()
@@ -38,12 +41,7 @@ class Rotation(Running):
         self.file = self.folder / "wow.keys"
         self.say("keygen", str(self.file))
         (self.old,) = self.ids()
-        self.handed_in: list[Message] = []
         self.servers = [self.start_server(number) for number in range(3)]
-        first, *others = (server.address for server in self.servers)
-        self.honest = Honest(first, "127.40", others=others)
-        self.addCleanup(self.honest.stop)
-        self.wait_for_more()
 
     def start_server(self, number: int) -> Server:
         self.distribute(number)
@@ -52,7 +50,7 @@ class Rotation(Running):
             WOW_WORKERS="2" if number in WITH_WORKERS else "1",
             WOW_SPENT__URL=f"lmdb:{self.folder / 'spent'}",
             WOW_KEYS__FILE=str(self.copy(number)),
-            WOW_POW__TTL=str(TTL),
+            WOW_POW__TTL=str(self.ttl),
             WOW_POW__SKEW=str(SKEW),
         )
 
@@ -79,15 +77,42 @@ class Rotation(Running):
 
     def retire(self, key_id: str, code: int = 0) -> str:
         config = self.folder / "wow.yaml"
-        config.write_text(f"pow: {{ttl: {TTL}, skew: {SKEW}}}\n")
+        config.write_text(f"pow: {{ttl: {self.ttl}, skew: {SKEW}}}\n")
         return self.keys("retire", key_id, "--config", str(config), code=code)
 
-    def reload(self) -> None:
+    def roles(self) -> set[str]:
+        """What servers are to say of the keys in the file."""
+        first, *others = self.ids()
+        return {
+            f'wow_keys{{id="{first}",role="signs"}} 1.0',
+            *(f'wow_keys{{id="{each}",role="verifies"}} 1.0' for each in others),
+        }
+
+    def is_over(self, time_of_it: float) -> bool:
+        return time.monotonic() > time_of_it
+
+    def is_in_force(self, server: Server) -> bool:
+        lines = server.page("/metrics")[1].splitlines()
+        return {line for line in lines if line.startswith("wow_keys{")} == self.roles()
+
+
+class Rotation(Replicas):
+    def setUp(self) -> None:
+        super().setUp()
+        self.handed_in: list[Message] = []
+        first, *others = (server.address for server in self.servers)
+        self.honest = Honest(first, "127.40", others=others)
+        self.addCleanup(self.honest.stop)
+        self.wait_for_more()
+
+    def reload(self, most: int = 3) -> None:
         """
         One server after the other has the file by now, with clients served at
         each stage, who hand in at one what another has issued before.
+
+        @param most: how many of them.
         """
-        for number, server in enumerate(self.servers):
+        for number, server in enumerate(self.servers[:most]):
             before = [self.solution(each) for each in self.servers]
             self.distribute(number)
             self.assertEqual(self.say("reload", f"127.0.0.1:{server.admin[1]}"), "reloaded\n")
@@ -106,18 +131,6 @@ class Rotation(Running):
         for number, solution in enumerate(solutions):
             with self.servers[(number + 1) % 3].connect("127.41.0.1") as client:
                 self.handed_in.append(client.say(solution))
-
-    def roles(self) -> set[str]:
-        """What servers are to say of the keys in the file."""
-        first, *others = self.ids()
-        return {
-            f'wow_keys{{id="{first}",role="signs"}} 1.0',
-            *(f'wow_keys{{id="{each}",role="verifies"}} 1.0' for each in others),
-        }
-
-    def is_in_force(self, server: Server) -> bool:
-        lines = server.page("/metrics")[1].splitlines()
-        return {line for line in lines if line.startswith("wow_keys{")} == self.roles()
 
     def wait_for_more(self) -> None:
         """Wait until clients are served, from now on."""
@@ -139,7 +152,7 @@ class Rotation(Running):
         self.assertIn("--force", self.retire(self.old, code=1))
         self.reload()
         expires = time.monotonic() + TTL + SKEW
-        wait_until(lambda: time.monotonic() > expires)
+        wait_until(partial(self.is_over, expires))
         self.retire(self.old)
         self.reload()
         self.assertEqual((self.refused(), self.honest.twice), (Counter(), 0), self.honest.trouble)
@@ -150,5 +163,54 @@ class Rotation(Running):
         """So the test above would notice."""
         self.keys("add")
         self.keys("promote", self.ids()[1])
-        self.reload()
+        self.reload(1)
         self.assertEqual(set(self.refused()), {"invalid_challenge"})
+
+
+class Runbook(Replicas):
+    # There are no clients to be late.
+    ttl = 2
+
+    """The steps of docs/operations.md, each command as it stands there but for ports and paths."""
+
+    def test_steps(self) -> None:
+        page = (Path(__file__).parent.parent / "docs" / "operations.md").read_text()
+        steps = page.partition("\n## Rotate keys\n")[2].partition("\n`retire` refuses")[0]
+        self.config = self.folder / "wow.yaml"
+        self.config.write_text(f"pow: {{ttl: {self.ttl}, skew: {SKEW}}}\n")
+        commands = re.findall(r"^ {4,}((?:wow|curl) .*)$", steps, re.MULTILINE)
+        self.assertEqual(len(commands), 10)
+        for command in commands:
+            if command.startswith("wow keys retire"):
+                expires = time.monotonic() + self.ttl + SKEW
+                wait_until(partial(self.is_over, expires))
+            if command.startswith("wow keys"):
+                self.run_command(command)
+            else:
+                self.on_each_server(command)
+        self.assertEqual(len(self.ids()), 1)
+        self.assertNotEqual(self.ids(), [self.old])
+
+    def on_each_server(self, command: str) -> None:
+        for number, server in enumerate(self.servers):
+            self.distribute(number)
+            place = f"127.0.0.1:{server.admin[1]}"
+            here = f"{command} {place}" if command == "wow reload" else command
+            self.run_command(here.replace("127.0.0.1:7778", place))
+
+    def run_command(self, command: str) -> None:
+        new = [key_id for key_id in self.ids() if key_id != self.old]
+        here = (
+            command.replace("/etc/wow/wow.keys", str(self.file))
+            .replace("/etc/wow/wow.yaml", str(self.config))
+            .replace("NEW", "".join(new))
+            .replace("OLD", self.old)
+        )
+        here = re.sub("^wow ", f"{WOW} ", here)
+        ran = subprocess.run(
+            ["bash", "-o", "pipefail", "-c", here],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+        self.assertEqual(ran.returncode, 0, f"{command}: {ran.stdout}{ran.stderr}")
