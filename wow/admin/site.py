@@ -204,6 +204,7 @@ class _GuardedSite(Site):
             channel.admit()
         else:
             channel.persistent = False
+            request.setHeader(b"connection", b"close")
             if request.postpath not in _FOR_ANYBODY:
                 return _Refused(refusal)
         return cast(Resource, super().getResourceFor(request))

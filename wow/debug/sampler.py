@@ -45,6 +45,8 @@ class Sampler:
         self._first = self._last = self._clock.thread_time_ns()
         self._process = self._clock.process_time_ns()
         signal.signal(signal.SIGPROF, self.sample)
+        # C libraries may know nothing of calls that a signal interrupts.
+        signal.siginterrupt(signal.SIGPROF, False)
         signal.setitimer(signal.ITIMER_PROF, PERIOD, PERIOD)
 
     def sample(self, number: int, frame: FrameType | None) -> None:

@@ -244,6 +244,7 @@ class Connections(LockTestCase):
             channel, transport = self.connect()
             channel.dataReceived(request(path))
             self.assertTrue(transport.disconnecting, path)
+            self.assertEqual(transport.value().count(b"Connection: close\r\n"), 1)
 
     def test_operator_goes_on(self) -> None:
         channel, transport = self.connect()
